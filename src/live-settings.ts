@@ -56,9 +56,12 @@ const LIVE_KEYS = [
 /** The part of the configuration that can be replaced while the proxy runs, with the files that it names. */
 export class LiveSettings {
   readonly #deps: LiveSettingsDeps;
+  /** The configuration of the start: what needs a restart is as it says. */
+  readonly #started: Config;
   #config: Config;
 
   constructor(config: Config, deps: LiveSettingsDeps) {
+    this.#started = config;
     this.#config = config;
     this.#deps = deps;
   }
@@ -71,12 +74,11 @@ export class LiveSettings {
   /**
    * Applies the reloadable part of `next`, all of it or nothing. Reads files again even if their names have
    * not changed. Connections stay.
-   * @returns the changed keys that need a restart
+   * @returns the keys whose values differ from those of the start, and need a restart
    * @throws SpandrelError CONFIG_INVALID; nothing has changed then
    */
   async replace(next: Config, readFile: ReadFile): Promise<readonly ConfigPath[]> {
     const { gate, guard, policies, connections, patience, events, logger } = this.#deps;
-    const changed = changedKeys(this.#config, next);
     for (const listener of ['listen', 'admin'] as const) {
       const [before, after] = [this.#config[listener].tls, next[listener].tls];
       if ((before.cert === undefined) !== (after.cert === undefined))
@@ -104,7 +106,7 @@ export class LiveSettings {
     policies.replace(generalPolicy(next), next.index.rules ?? []);
     logger.level = next.log.level;
     this.#config = next;
-    return changed.filter(needsRestart);
+    return changedKeys(this.#started, next).filter(needsRestart);
   }
 }
 

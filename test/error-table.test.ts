@@ -1,4 +1,5 @@
 import { mkdir, writeFile } from 'node:fs/promises';
+import { Agent } from 'node:http';
 import { dirname, join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 
@@ -17,6 +18,7 @@ import { LayoutUpstream } from './helpers/layout-upstream.ts';
 import { proxyWith, serveWith } from './helpers/proxy-with.ts';
 import { randomBlob } from './helpers/random-blob.ts';
 import { openSocket, readToEnd, sendRaw } from './helpers/raw-request.ts';
+import { ask as askOver, ShortProxy } from './helpers/short-proxy.ts';
 import { SpandrelProcess } from './helpers/spandrel-process.ts';
 import { file, member, tarOf } from './helpers/tar-members.ts';
 import { temporaryFolder } from './helpers/temporary-folder.ts';
@@ -138,6 +140,17 @@ async function withoutThreads(): Promise<Seen> {
   const environment = { ...ENVIRONMENT, NODE_OPTIONS: `--import=${preload}` };
   const { url } = await serveWith(known.upstream, { environment });
   return ask(`${path}/spans`, {}, url);
+}
+
+/** A request on an open connection of a proxy that can open nothing else. */
+async function withoutDescriptors(): Promise<Seen> {
+  const proxy = await ShortProxy.start(known.upstream, { SPANDREL_UPSTREAM_RETRIES: '0' });
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  cleanup.defer(() => agent.destroy());
+  await askOver(agent, `${proxy.url}/v2/`);
+  await proxy.limit(3);
+  const got = await askOver(agent, `${proxy.url}/v2/team/app/manifests/1.0`);
+  return { status: got?.status ?? 0, code: codeIn(got?.body.toString() ?? '{}') };
 }
 
 /** A request on a connection that is busy while the proxy stops. */
@@ -345,6 +358,7 @@ const CODES: Readonly<Record<string, readonly [Omit<Seen, 'code'>, provoke: () =
     },
   ],
   WORKER_FAILED: [{ status: 503 }, withoutThreads],
+  RESOURCE_EXHAUSTED: [{ status: 503 }, withoutDescriptors],
   INDEX_PENDING: [
     { status: 503 },
     async () => {

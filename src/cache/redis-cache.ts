@@ -62,6 +62,7 @@ export class RedisCache implements ByteCache, AsyncDisposable {
       this.#events.redisConnected();
     });
     this.#redis.on('error', (error: Error) => {
+      this.#events.limits.failed(error);
       this.#events.redisUnreachable(error.message, reachable);
       reachable = false;
     });

@@ -108,7 +108,8 @@ const rawUpstream = record<Partial<UpstreamConfig>>({
   requestsPerSecond: {
     kind: requestRates,
     optional: true,
-    about: 'most requests per second by kind; requests above that wait',
+    about:
+      'most requests per second by kind; requests above that wait (`spandrel_upstream_requests_waiting`)',
   },
 });
 

@@ -134,6 +134,12 @@ export const ERRORS = {
     true,
     'A worker thread died or could not start: memory, threads or file descriptors may be short. Try again.',
   ),
+  RESOURCE_EXHAUSTED: entry(
+    503,
+    true,
+    'The proxy has no file descriptors, memory, threads or local ports left. The message names which one. ' +
+      'The disk and the upstream are not at fault: raise the limit of the process. Try again.',
+  ),
   INDEX_PENDING: entry(503, true, 'The index is being built. Try again in a moment.'),
   ANSWER_PENDING: entry(
     503,

@@ -54,6 +54,7 @@ export const COSTLY_FAULTS: readonly ErrorCode[] = [
   'STORE_FULL',
   'WORKER_FAILED',
   'STORE_FAILED',
+  'RESOURCE_EXHAUSTED',
   'INDEX_MALFORMED',
   'INTERNAL',
 ];

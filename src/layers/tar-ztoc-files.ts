@@ -66,7 +66,7 @@ export class TarZtocFiles {
     try {
       await this.keep(layer, built);
     } catch (error) {
-      if (!isSpandrelError(error, 'STORE_FULL', 'STORE_FAILED')) throw error;
+      if (!isSpandrelError(error, 'STORE_FULL', 'STORE_FAILED', 'RESOURCE_EXHAUSTED')) throw error;
     }
   }
 

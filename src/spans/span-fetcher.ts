@@ -212,7 +212,7 @@ export class SpanFetcher implements AsyncDisposable {
     try {
       if (inFile !== undefined) return await inflate(inFile);
     } catch (error) {
-      if (!isSpandrelError(error, 'STORE_FAILED')) throw error;
+      if (!isSpandrelError(error, 'STORE_FAILED', 'RESOURCE_EXHAUSTED')) throw error;
       // The reader can get the bytes another way.
     }
     return inflate(await readBlobRange(reader, range, this.#stopping.signal));

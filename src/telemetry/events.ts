@@ -1,5 +1,7 @@
 import type { V2Form } from '../config/index-rule.ts';
 import type { SpandrelError } from '../core/errors.ts';
+import type { BuiltIndex } from './built-index.ts';
+import { LimitEvents } from './limit-events.ts';
 import type { Logger } from './logger.ts';
 import {
   type BootLayerOutcome,
@@ -40,22 +42,6 @@ export type CircuitChange =
   | { readonly kind: 'opened'; readonly host: string; readonly why: string; readonly until: string }
   | { readonly kind: 'closed'; readonly host: string };
 
-/** A layer index that was built. */
-export interface BuiltIndex {
-  readonly layer: string;
-  readonly outcome: 'indexed' | 'readable';
-  /** Code of the reason why the layer has no zTOC. */
-  readonly reason: string | undefined;
-  readonly spans: number;
-  readonly files: number;
-  readonly uncompressedBytes: number;
-  /** Decompressor of the layer; `undefined` for a plain tar. */
-  readonly engine: string | undefined;
-  readonly seconds: number;
-  /** True if another replica built the same index and counted it. */
-  readonly isConfirmed: boolean;
-}
-
 /** What the publication of an image has pushed. */
 export interface PublishedImage {
   readonly tag: string | undefined;
@@ -73,11 +59,15 @@ export interface PublishedImage {
 export class Events {
   readonly #logger: Logger;
   readonly #metrics: Metrics;
+  /** Limits that are reached. */
+  readonly limits: LimitEvents;
   #configProblems: readonly string[] = [];
+  #needRestart: readonly string[] = [];
 
   constructor(logger: Logger, metrics: Metrics = new Metrics()) {
     this.#logger = logger;
     this.#metrics = metrics;
+    this.limits = new LimitEvents(logger, metrics);
   }
 
   /** Counts a resource as held until the result is disposed of. */
@@ -110,16 +100,27 @@ export class Events {
     return this.#configProblems;
   }
 
+  /** Keys that differ between the files and the running process until it restarts. */
+  get needRestart(): readonly string[] {
+    return this.#needRestart;
+  }
+
+  /** @param needRestart all keys of the files that are not in use, of earlier reloads too */
   configApplied(cause: string, needRestart: readonly string[]): void {
-    this.#metrics.configCurrent.set(1);
+    const isWhole = needRestart.length === 0;
+    this.#metrics.configCurrent.set(isWhole ? 1 : 0);
+    this.#metrics.configRefused.set(0);
+    this.#metrics.configRestartNeeded.set(needRestart.length);
     this.#configProblems = [];
-    this.#logger.info({ cause }, 'configuration reloaded');
-    if (needRestart.length > 0) this.#logger.warn({ keys: needRestart }, 'these changes need a restart');
+    this.#needRestart = needRestart;
+    this.#logger.info({ cause, ...(isWhole ? {} : { needRestart }) }, 'configuration reloaded');
+    if (!isWhole) this.#logger.warn({ keys: needRestart }, 'these changes need a restart');
   }
 
   /** @param isKnown true if the same problems were logged before */
   configRefused(cause: string, problems: readonly string[], isKnown: boolean): void {
     this.#metrics.configCurrent.set(0);
+    this.#metrics.configRefused.set(1);
     this.#configProblems = problems;
     if (!isKnown)
       this.#logger.error({ cause, problems }, 'the new configuration is refused, the old one stays in use');
@@ -144,11 +145,13 @@ export class Events {
 
   threadFailed(thread: ThreadKind, step: ThreadStep, error: Error): void {
     this.#metrics.threadFailures.inc({ thread, step });
+    this.limits.failed(error);
     this.#logger.warn({ thread, step, err: error }, error.message);
   }
 
   requestServed(request: ServedRequest, traceSpan: TraceSpan): void {
     const { route, method, status, durationMs, source, bytes } = request;
+    this.limits.failed(request.error ?? request.failure);
     this.#metrics.httpRequests.inc({ route, method, status: String(status) });
     this.#metrics.httpDuration.observe({ route }, durationMs / 1000);
     if (source !== undefined) this.#metrics.servedBytes.inc({ source }, bytes);

@@ -1,9 +1,11 @@
 import { V2_FORMS } from '../config/index-rule.ts';
-import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
+import { SHORTAGES } from '../core/system/shortage.ts';
+import { collectDefaultMetrics } from 'prom-client';
 
+import { DROP_REASONS } from './drop-reason.ts';
+import { type MetricDescription, MetricRegistry } from './metric-registry.ts';
 import { packageVersion } from './package-version.ts';
 
-const PREFIX = 'spandrel_';
 const EVENT_LOOP_LOOK_MS = 5;
 const REQUEST_BUCKETS = [
   0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
@@ -87,21 +89,15 @@ export interface StoreState {
   readonly freeBytes: number | undefined;
 }
 
-/** A metric for the reference. */
-export interface MetricDescription {
-  readonly name: string;
-  readonly type: 'counter' | 'gauge' | 'histogram';
-  readonly help: string;
-  readonly labels: readonly string[];
-}
-
 /**
  * All metrics of the process, in their own registry. Only {@link Events} changes them. Labels come from
  * closed sets: never a repository, a digest or a URL. Dashboards and alerts depend on the names.
  */
 export class Metrics {
-  readonly #registry = new Registry();
-  readonly #described: MetricDescription[] = [];
+  readonly #registry = new MetricRegistry();
+  readonly #counter = this.#registry.counter;
+  readonly #gauge = this.#registry.gauge;
+  readonly #histogram = this.#registry.histogram;
 
   readonly httpRequests = this.#counter(
     'http_requests_total',
@@ -119,6 +115,17 @@ export class Metrics {
     'Requests of clients whose responses have not ended',
     [],
   );
+  readonly connectionsDropped = this.#counter(
+    'connections_dropped_total',
+    'Connections of clients that were closed at once, by limit: file descriptors, ' +
+      '`limits.maxConnections` (`connections`), `limits.maxConnectionsPerAddress` (`address`)',
+    ['listener', 'reason'],
+  );
+  readonly resourceShortages = this.#counter(
+    'resource_shortages_total',
+    'Failures because the process, or the machine, had nothing left of a resource',
+    ['what'],
+  );
   readonly upstreamRequests = this.#counter('upstream_requests_total', 'Requests sent to upstreams', [
     'upstream',
     'kind',
@@ -134,6 +141,17 @@ export class Metrics {
     'upstream_requests_in_flight',
     'Requests to upstreams whose responses have not ended',
     [],
+  );
+  readonly upstreamRequestsWaiting = this.#gauge(
+    'upstream_requests_waiting',
+    'Requests that the proxy holds back before it sends them to an upstream, by what they wait for: ' +
+      '`requestsPerSecond` of the upstream (`rate`), `Retry-After`, `fill.blobs` (`fills`)',
+    ['upstream', 'reason'],
+  );
+  readonly upstreamWaitSeconds = this.#counter(
+    'upstream_wait_seconds_total',
+    'Seconds that requests have waited so; at a rate of 1, one request waits at any time',
+    ['upstream', 'reason'],
   );
   readonly upstreamBytes = this.#counter('upstream_bytes_total', 'Body bytes received from upstreams', [
     'upstream',
@@ -274,7 +292,17 @@ export class Metrics {
   );
   readonly configCurrent = this.#gauge(
     'config_current',
-    '1 if the running configuration is the one in the files, 0 while that is refused',
+    '1 if the running configuration is the one in the files, 0 while that is refused or waits for a restart',
+    [],
+  );
+  readonly configRefused = this.#gauge(
+    'config_refused',
+    '1 while the configuration in the files is refused',
+    [],
+  );
+  readonly configRestartNeeded = this.#gauge(
+    'config_restart_needed',
+    'Keys of the applied configuration that take effect after a restart only',
     [],
   );
   readonly redisErrors = this.#counter('redis_errors_total', 'Failed Redis operations', ['op']);
@@ -296,12 +324,18 @@ export class Metrics {
     // Alerts see only increases of a series, so it must exist before the first failure.
     for (const thread of THREAD_KINDS)
       for (const step of THREAD_STEPS) this.threadFailures.inc({ thread, step }, 0);
+    for (const listener of ['listen', 'admin'])
+      for (const reason of DROP_REASONS) this.connectionsDropped.inc({ listener, reason }, 0);
+    for (const what of Object.keys(SHORTAGES)) this.resourceShortages.inc({ what }, 0);
     for (const kind of STORED_KINDS) {
       this.storeWriteFailures.inc({ kind }, 0);
       for (const damage of BLOB_DAMAGES) this.storeCondemned.inc({ kind, damage }, 0);
     }
     // The reported delay of the event loop includes the interval between two measurements.
-    collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: EVENT_LOOP_LOOK_MS });
+    collectDefaultMetrics({
+      register: this.#registry.registry,
+      eventLoopMonitoringPrecision: EVENT_LOOP_LOOK_MS,
+    });
   }
 
   /** Reads the length of a queue whenever the metrics are printed. */
@@ -340,12 +374,15 @@ export class Metrics {
     this.#requestsInFlight.set(held.get('request') ?? 0);
     this.#upstreamRequestsInFlight.set(held.get('upstream_request') ?? 0);
     if (this.#readStore !== undefined) this.#showStore(await this.#readStore());
-    return { contentType: this.#registry.contentType, text: await this.#registry.metrics() };
+    return {
+      contentType: this.#registry.registry.contentType,
+      text: await this.#registry.registry.metrics(),
+    };
   }
 
   /** The metrics of the proxy in the order of their declaration; Node's own are not included. */
   get described(): readonly MetricDescription[] {
-    return this.#described;
+    return this.#registry.described;
   }
 
   #showStore({ isWritable, isLocked, freeBytes }: StoreState): void {
@@ -358,34 +395,5 @@ export class Metrics {
     const counts = new Map(this.#holds);
     for (const { what, count } of this.#holders) counts.set(what, (counts.get(what) ?? 0) + count());
     return counts;
-  }
-
-  #counter<L extends string>(name: string, help: string, labels: readonly L[]): Counter<L> {
-    return new Counter(this.#describe('counter', name, help, labels));
-  }
-
-  #gauge<L extends string>(name: string, help: string, labels: readonly L[]): Gauge<L> {
-    return new Gauge(this.#describe('gauge', name, help, labels));
-  }
-
-  #histogram<L extends string>(
-    name: string,
-    help: string,
-    labels: readonly L[],
-    buckets: number[],
-  ): Histogram<L> {
-    return new Histogram({ ...this.#describe('histogram', name, help, labels), buckets });
-  }
-
-  /** Adds a metric to the reference. Returns its settings for prom-client. */
-  #describe<L extends string>(
-    type: MetricDescription['type'],
-    name: string,
-    help: string,
-    labels: readonly L[],
-  ): { name: string; help: string; labelNames: L[]; registers: Registry[] } {
-    const described = { name: PREFIX + name, type, help, labels };
-    this.#described.push(described);
-    return { name: described.name, help, labelNames: [...labels], registers: [this.#registry] };
   }
 }

@@ -1,4 +1,4 @@
-import type { MetricDescription } from './metrics.ts';
+import type { MetricDescription } from './metric-registry.ts';
 
 /** The table of all metrics, in Markdown. */
 export function printMetricTable(metrics: readonly MetricDescription[]): string {

@@ -1,74 +1,22 @@
-import { readdir } from 'node:fs/promises';
-import { Agent, get } from 'node:http';
+import { Agent } from 'node:http';
 import { connect } from 'node:net';
-import { buffer } from 'node:stream/consumers';
 
-import { beforeAll, describe, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { ERRORS, type ErrorCode } from '../../src/core/errors.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
-import { runProgram } from '../helpers/programs.ts';
-import { serveWith } from '../helpers/proxy-with.ts';
-import type { SpandrelProcess } from '../helpers/spandrel-process.ts';
+import { ask, type Got, ShortProxy } from '../helpers/short-proxy.ts';
 
 const MANY = 4096;
-
-interface Got {
-  readonly status: number;
-  readonly body: Buffer;
-}
+/** Codes that send an operator to a sound disk, or to a sound registry. */
+const BLAMES: readonly ErrorCode[] = ['STORE_FULL', 'STORE_FAILED', 'UPSTREAM_UNREACHABLE'];
 
 let registry: Awaited<ReturnType<typeof startDemoRegistry>>;
 
 beforeAll(async () => {
   registry = cleanup.use(await startDemoRegistry({ scale: 0.05 }));
 });
-
-/** Over a connection that is kept; nothing if it is cut, or if nothing comes for a while. */
-function ask(agent: Agent, url: string): Promise<Got | undefined> {
-  return new Promise((resolve) => {
-    const request = get(url, { agent, timeout: 8_000 }, (response) => {
-      buffer(response).then(
-        (body) => resolve({ status: response.statusCode ?? 0, body }),
-        () => resolve(undefined),
-      );
-    });
-    request.once('timeout', () => request.destroy());
-    request.once('error', () => resolve(undefined));
-  });
-}
-
-/** A proxy in a process of its own, whose descriptors can be made few. */
-class ShortProxy implements AsyncDisposable {
-  readonly url: string;
-  readonly adminUrl: string;
-  readonly process: SpandrelProcess;
-
-  private constructor(process: SpandrelProcess, urls: { url: string; adminUrl: string }) {
-    this.process = process;
-    this.url = urls.url;
-    this.adminUrl = urls.adminUrl;
-  }
-
-  static async start(): Promise<ShortProxy> {
-    const environment = { SPANDREL_INDEX_MIN_LAYER_BYTES: '0' };
-    const { process, ...urls } = await serveWith(registry, { environment });
-    return new ShortProxy(process, urls);
-  }
-
-  async limit(descriptors: number): Promise<void> {
-    await runProgram('prlimit', [`--nofile=${descriptors}:`, '--pid', String(this.process.pid)]);
-  }
-
-  async descriptors(): Promise<number> {
-    return (await readdir(`/proc/${this.process.pid}/fd`)).length;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.process[Symbol.asyncDispose]();
-  }
-}
 
 /** Codes of an error; nothing of what is right, or was cut. */
 function codesOf(answer: Got | undefined): ErrorCode[] {
@@ -97,7 +45,7 @@ describe('a proxy that runs out of file descriptors', () => {
     'returns retryable errors, and right responses when it has descriptors again (%i to spare)',
     { timeout: 120_000 },
     async (spare, { expect }) => {
-      await using proxy = await ShortProxy.start();
+      const proxy = await ShortProxy.start(registry);
       const base = `${proxy.url}/v2/app`;
       const { layers, blobs } = registry.image;
       const held = new Agent({ keepAlive: true, maxSockets: 3 });
@@ -115,7 +63,7 @@ describe('a proxy that runs out of file descriptors', () => {
       ];
       const meanwhile = await Promise.all(urls.map((url) => ask(held, url)));
       const codes = meanwhile.flatMap(codesOf);
-      expect(codes.filter((code) => !ERRORS[code].retryable)).toEqual([]);
+      expect(codes.filter((code) => !ERRORS[code].retryable || BLAMES.includes(code))).toEqual([]);
       {
         using _ = crowd(proxy.url, 50);
         await ask(held, `${base}/manifests/latest`);
@@ -143,4 +91,43 @@ describe('a proxy that runs out of file descriptors', () => {
       agent.destroy();
     },
   );
+
+  it('closes what it has no descriptors for, says so once, counts it, and blames no disk', async () => {
+    const proxy = await ShortProxy.start(registry);
+    const limit = (await proxy.descriptors()) + 2;
+    await proxy.limit(limit);
+    const told = 'no file descriptors left (';
+    const lines = (): string[] =>
+      proxy.process.log.map(({ msg }) => String(msg)).filter((msg) => msg.startsWith(told));
+    await expect
+      .poll(
+        async () => {
+          using _ = crowd(proxy.url, 50);
+          const agent = new Agent();
+          await ask(agent, `${proxy.url}/v2/`);
+          agent.destroy();
+          return lines().length;
+        },
+        { timeout: 30_000 },
+      )
+      .toBe(1);
+    expect(lines()[0]).toMatch(new RegExp(`of ${limit}\\): raise LimitNOFILE \\(ulimit -n\\) and restart$`));
+
+    // The admin listener has the descriptors that the other leaves.
+    const admin = new Agent({ keepAlive: true, maxSockets: 1 });
+    const ready = await ask(admin, `${proxy.adminUrl}/readyz`);
+    const { status, missing, warnings } = JSON.parse(ready?.body.toString() ?? '') as Record<string, unknown>;
+    expect({ status, missing }).toEqual({ status: 'ready', missing: [] });
+    expect(warnings).toEqual([
+      expect.stringMatching(/^no file descriptors left .* raise LimitNOFILE/),
+      expect.stringMatching(/^this process may open \d+ files, and limits.maxConnections \(10000\)/),
+    ]);
+    const metrics = (await ask(admin, `${proxy.adminUrl}/metrics`))?.body.toString() ?? '';
+    expect(metrics).toMatch(
+      /^spandrel_connections_dropped_total\{listener="listen",reason="descriptors"\} [1-9]/m,
+    );
+    expect(metrics).toMatch(/^spandrel_store_writable 1$/m);
+    admin.destroy();
+    expect(lines()).toHaveLength(1);
+  }, 60_000);
 });

@@ -70,6 +70,53 @@ describe('a running proxy', () => {
     expect(child.stdout + child.stderr).not.toContain(token);
   });
 
+  it('names what needs a restart at each reload, in /readyz and in metrics, until it is undone', async () => {
+    await configure({ log: { level: 'info' } });
+    const child = await start();
+    const { adminUrl } = await child.listening();
+    const state = async (): Promise<unknown> => {
+      const { warnings } = (await (await fetch(`${adminUrl}/readyz`)).json()) as { warnings: string[] };
+      const metrics = await (await fetch(`${adminUrl}/metrics`)).text();
+      const [current, refused, needed] = ['current', 'refused', 'restart_needed'].map(
+        (name) => new RegExp(`^spandrel_config_${name} (\\d+)$`, 'm').exec(metrics)?.[1],
+      );
+      return { warnings: warnings.filter((text) => text.includes('restart')), current, refused, needed };
+    };
+    const reloads = (): Record<string, unknown>[] =>
+      child.log.filter(({ msg }) => msg === 'configuration reloaded');
+    const reloaded = (): number => reloads().length;
+    const [memory, bytes] = ['cache.memoryBytes', 'storage.maxBytes'];
+    const warning = (key: string): string => `${key}: changed in the files, in use only after a restart`;
+    expect(await state()).toEqual({ warnings: [], current: '1', refused: '0', needed: '0' });
+
+    await configure({ cache: { memoryBytes: '64MiB' } });
+    child.kill('SIGHUP');
+    const one = { current: '0', refused: '0', needed: '1', warnings: [warning(memory)] };
+    await expect.poll(state).toEqual(one);
+    // Another change that applies at once, and one that does not.
+    await configure({ cache: { memoryBytes: '64MiB' }, log: { level: 'debug' } });
+    const before = reloaded();
+    child.kill('SIGHUP');
+    await expect.poll(reloaded).toBeGreaterThan(before);
+    expect(await state()).toEqual(one);
+    await configure({ cache: { memoryBytes: '64MiB' }, storage: { maxBytes: '9GiB' } });
+    child.kill('SIGHUP');
+    const warnings = [warning(bytes), warning(memory)];
+    await expect
+      .poll(state)
+      .toEqual({ ...one, needed: '2', warnings: expect.arrayContaining(warnings) as unknown });
+    await configure({ cache: { memoryBytes: 'much' } });
+    child.kill('SIGHUP');
+    await expect.poll(state).toMatchObject({ current: '0', refused: '1', needed: '2' });
+
+    await configure({ log: { level: 'info' } });
+    child.kill('SIGHUP');
+    await expect.poll(state).toEqual({ warnings: [], current: '1', refused: '0', needed: '0' });
+    const named = reloads().map(({ needRestart = [] }) => needRestart as string[]);
+    expect(named.filter((keys) => keys.includes(memory)).length).toBeGreaterThanOrEqual(3);
+    expect(named.at(-1)).toEqual([]);
+  });
+
   it('refuses an invalid configuration with all its problems, and keeps the old one', async () => {
     await configure({});
     const child = await start();

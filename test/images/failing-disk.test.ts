@@ -207,7 +207,8 @@ it.each(['EMFILE', 'ENFILE'])(
         operations: ['readFile'],
         code,
       });
-      for (const path of paths) expect((await get(app, image, path)).status).toBe(ERRORS.STORE_FAILED.status);
+      for (const path of paths)
+        expect((await get(app, image, path)).status).toBe(ERRORS.RESOURCE_EXHAUSTED.status);
     }
     for (const path of paths) {
       const found = await get(app, image, path);

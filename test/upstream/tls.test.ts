@@ -134,7 +134,7 @@ describe('an upstream with a private authority', () => {
     const files = { ca: own.cert, ...client, [field]: join(folder, 'missing.pem') };
     await expect(openClient({ name: 'test', url: 'https://127.0.0.1', ...files })).rejects.toMatchObject({
       code: 'CONFIG_INVALID',
-      message: expect.stringContaining(`the ${field} file of test`) as string,
+      message: expect.stringContaining(`${field} of test: ENOENT`) as string,
     });
   });
 });

@@ -1,5 +1,6 @@
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { nodeErrorCode } from '../../core/node-error-code.ts';
+import { shortageOf } from '../../core/system/shortage.ts';
 import type { Events } from '../../telemetry/events.ts';
 import type { BlobDamage, StoredKind } from '../../telemetry/metrics.ts';
 
@@ -35,8 +36,15 @@ export class StoreHealth {
       );
   }
 
-  /** Records a failed write. If the disk stays full, this is logged from time to time, not for each write. */
+  /**
+   * Records a failed write. If the disk stays full, this is logged from time to time, not for each write. A
+   * shortage of the process is no fault of the store, which stays writable.
+   */
   noteWriteFailure(kind: StoredKind, error: unknown): void {
+    if (shortageOf(error) !== undefined) {
+      this.#events.limits.failed(error);
+      return;
+    }
     const now = this.#now();
     this.#failedAtMs = now;
     const fault = isSpandrelError(error) && error.cause !== undefined ? error.cause : error;

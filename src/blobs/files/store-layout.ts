@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '../../core/digest.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import { nodeErrorCode } from '../../core/node-error-code.ts';
+import { shortageOf } from '../../core/system/shortage.ts';
 import type { BlobDamage } from '../../telemetry/metrics.ts';
 import { damageFrom, damageOf } from './damage-of.ts';
 import type { StoredBlob } from './store-budget.ts';
@@ -52,11 +53,13 @@ export class StoreLayout {
    */
   async isWritable(): Promise<boolean> {
     const path = join(this.#root, 'partial', `probe-${randomUUID()}.tmp`);
-    // Any failure means that nothing can be stored; the next write reports the cause. A full disk may have
-    // created the file without its byte.
+    // A failure means that nothing can be stored, and the next write reports the cause; but a process without
+    // descriptors says nothing about the disk. A full disk may have created the file without its byte.
     const [written] = await Promise.allSettled([writeFile(path, '1')]);
     const [removed] = await Promise.allSettled([rm(path, { force: true })]);
-    return written.status === 'fulfilled' && removed.status === 'fulfilled';
+    return [written, removed].every(
+      (done) => done.status === 'fulfilled' || shortageOf(done.reason) !== undefined,
+    );
   }
 
   /** Bytes that the file system has left for this user; `undefined` if it does not say. */

@@ -159,7 +159,7 @@ export class BlobFills implements AsyncDisposable {
     let leaveQueue = (): void => undefined;
     try {
       if (this.#queue.isFull) [...this.#running.values()].find(({ isIdle }) => isIdle)?.stop();
-      leaveQueue = await this.#queue.enter(this.#stopping.signal, source.repositoryKey);
+      leaveQueue = await this.#enterQueue(source.repositoryKey);
       room.assertUsable();
       left = await this.#resume(request);
       const running = await this.#start(request, sources, left, firstRequest);
@@ -177,6 +177,16 @@ export class BlobFills implements AsyncDisposable {
       this.#starting.delete(key);
       this.#stopping.signal.removeEventListener('abort', onStop);
     }
+  }
+
+  async #enterQueue(repositoryKey: string | undefined): Promise<() => void> {
+    const enter = (): Promise<() => void> => this.#queue.enter(this.#stopping.signal, repositoryKey);
+    if (!this.#queue.isFull) return enter();
+    // The names of upstreams have no slash.
+    const [upstream = ''] = repositoryKey?.split('/') ?? [];
+    const words = `blobs wait for fill.blobs (${this.#queue.running})`;
+    using _waits = this.#deps.events.limits.requestWaits({ upstream, reason: 'fills', words });
+    return await enter();
   }
 
   async #resume(request: FillRequest): Promise<LeftOver | undefined> {

@@ -187,7 +187,8 @@ export class RunningFill {
     const { heldBytes } = fill;
     room.budget.set(key, { sizeBytes, heldBytes, partialPath: file.path });
     if (code === 'BLOB_CORRUPT' || heldBytes === 0 || fill.isWithheld) await room.remove(key);
-    if (isSpandrelError(failure, 'STORE_FULL', 'STORE_FAILED')) await room.relieve(failure, sizeBytes);
+    if (isSpandrelError(failure, 'STORE_FULL', 'STORE_FAILED', 'RESOURCE_EXHAUSTED'))
+      await room.relieve(failure, sizeBytes);
   }
 
   /** Links the file into the complete blobs. The partial name goes when it has no readers. */

@@ -87,7 +87,7 @@ export class DigestFiles {
       await this.write(digest, bytes);
       return true;
     } catch (error) {
-      if (!isSpandrelError(error, 'STORE_FULL', 'STORE_FAILED')) throw error;
+      if (!isSpandrelError(error, 'STORE_FULL', 'STORE_FAILED', 'RESOURCE_EXHAUSTED')) throw error;
       return false;
     }
   }

@@ -29,6 +29,8 @@ export class ConfigReload implements Disposable {
   readonly #deps: ConfigReloadDeps;
   readonly #watch = new FileWatch(() => this.#ask('file'));
   readonly #onSignal = (): void => this.#ask('SIGHUP');
+  /** What the app was started with. */
+  readonly #started: ReadConfig;
   #current: ReadConfig;
   #last: Promise<void> = Promise.resolve();
   #retry: NodeJS.Timeout | undefined;
@@ -39,6 +41,7 @@ export class ConfigReload implements Disposable {
   /** @param current the configuration that the app was started with */
   constructor(deps: ConfigReloadDeps, current: ReadConfig) {
     this.#deps = deps;
+    this.#started = current;
     this.#current = current;
     this.#watch.replace(pathsOf(current));
     process.on('SIGHUP', this.#onSignal);
@@ -74,7 +77,7 @@ export class ConfigReload implements Disposable {
     const risks = findRisks(this.#current, next);
     if (risks.length > 0) throw new SpandrelError('CONFIG_INVALID', risks.join('\n'));
     const needRestart = await app.reload(complete(next.config), fileReader(next));
-    const otherFiles = changedFiles(this.#current, next).filter(needsRestart);
+    const otherFiles = changedFiles(this.#started, next).filter(needsRestart);
     this.#current = next;
     this.#watch.replace(pathsOf(next));
     return [...new Set([...needRestart, ...otherFiles])];

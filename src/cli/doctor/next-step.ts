@@ -45,6 +45,8 @@ const STEPS: Partial<Record<ErrorCode, string>> = {
   INDEX_UNMOUNTABLE: 'build the layer again: the snapshotter would refuse its index',
   DIGEST_INVALID: 'build the image again with sha256 digests: no node can verify it either',
   WORKER_FAILED: 'give the proxy more memory or file descriptors: a worker thread died',
+  RESOURCE_EXHAUSTED:
+    'raise the limit of the proxy that the message names: LimitNOFILE (ulimit -n), memory, processes (pids)',
   CONFIG_INVALID: "correct the proxy's configuration",
 };
 

@@ -75,11 +75,12 @@ export class ReadinessChecks {
     const status = !checks.accepting ? 'stopping' : missing.length === 0 ? 'ready' : 'failing';
     const lost =
       'storage.root: the file of the lock was removed or replaced: another process may use the store';
+    const { events } = this.#deps;
     const warnings = [
-      ...this.#deps.connections().flatMap((of) => of.certificateProblems),
-      ...this.#deps.events.configProblems.map(
-        (problem) => `the configuration in the files is refused: ${problem}`,
-      ),
+      ...events.limits.conditions,
+      ...this.#deps.connections().flatMap((of) => of.problems),
+      ...events.configProblems.map((problem) => `the configuration in the files is refused: ${problem}`),
+      ...events.needRestart.map((key) => `${key}: changed in the files, in use only after a restart`),
       ...(isLocked ? [] : [lost]),
     ];
     return { status, missing, warnings, checks };

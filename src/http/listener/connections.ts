@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 
+import { Descriptors } from '../../telemetry/descriptors.ts';
 import type { Events } from '../../telemetry/events.ts';
 import { type CertificateDates, readCertificateDates } from './certificate-dates.ts';
 import type { NodeServer } from './create-node-server.ts';
@@ -7,6 +8,11 @@ import { certificateRequest, contextOptions, type TlsMaterial } from './tls-mate
 
 /** Names of the listeners: their sections in the configuration. */
 export type ListenerName = 'listen' | 'admin';
+
+/** The undocumented field of a socket with its descriptor. */
+interface AcceptedSocket extends Socket {
+  readonly _handle?: { readonly fd?: number } | null;
+}
 
 export interface ConnectionLimits {
   readonly maxConnections: number;
@@ -23,7 +29,8 @@ export interface ConnectionsDeps {
 
 /**
  * The open connections of a listener, TLS handshakes included. A connection above a limit is closed at
- * once.
+ * once, and counted. Without descriptors the system's library would close it, and say nothing; so the last
+ * ones are kept for files of the store, upstreams and the admin listener.
  */
 export class Connections {
   readonly #server: NodeServer;
@@ -43,24 +50,45 @@ export class Connections {
     this.#tls = tls;
     this.#readDates(tls);
     this.#maxPerAddress = limits.maxConnectionsPerAddress;
-    server.maxConnections = limits.maxConnections;
+    this.#takeLimit(limits.maxConnections);
     server.on('connection', (socket: Socket) => this.#add(socket));
+    server.on('drop', () => {
+      const limit = server.maxConnections;
+      events.limits.connectionDropped(listener, 'connections', { used: limit, limit });
+    });
   }
 
-  /** What is wrong with the dates of the certificates now. */
-  get certificateProblems(): readonly string[] {
+  /** What is wrong now with the dates of the certificates, and with the limit of file descriptors. */
+  get problems(): readonly string[] {
+    return [...this.#certificateProblems, ...this.#descriptorProblems];
+  }
+
+  get #certificateProblems(): readonly string[] {
     return this.#certificate?.problemsAt(Date.now()).map(({ text }) => text) ?? [];
+  }
+
+  /** Few connections reach the admin listener. */
+  get #descriptorProblems(): readonly string[] {
+    const { descriptors } = this.#events.limits;
+    const problem =
+      this.#listener === 'listen' ? descriptors.problemFor(this.#server.maxConnections) : undefined;
+    return problem === undefined ? [] : [problem];
+  }
+
+  #takeLimit(maxConnections: number): void {
+    this.#server.maxConnections = maxConnections;
+    for (const problem of this.#descriptorProblems) this.#events.limits.descriptorsAreFew(problem);
   }
 
   #readDates(tls: TlsMaterial | undefined): void {
     if (tls === undefined) return;
     this.#certificate = readCertificateDates(this.#listener, tls);
-    this.#events.certificateLoaded(this.#listener, this.#certificate.expiresAtMs, this.certificateProblems);
+    this.#events.certificateLoaded(this.#listener, this.#certificate.expiresAtMs, this.#certificateProblems);
   }
 
   /** For new connections. */
   replaceLimits({ maxConnections, maxConnectionsPerAddress }: ConnectionLimits): void {
-    this.#server.maxConnections = maxConnections;
+    if (maxConnections !== this.#server.maxConnections) this.#takeLimit(maxConnections);
     this.#maxPerAddress = maxConnectionsPerAddress;
   }
 
@@ -80,6 +108,17 @@ export class Connections {
     this.destroyAll();
   }
 
+  /** The admin listener takes the last descriptors: somebody has to see what is wrong. */
+  #leavesDescriptors(socket: AcceptedSocket): boolean {
+    if (this.#listener === 'admin') return true;
+    // A new descriptor is the lowest free one, so at least as many others are open.
+    const used = socket._handle?.fd;
+    const { limit } = this.#events.limits.descriptors;
+    if (used === undefined || limit === undefined || used < limit - Descriptors.keptOf(limit)) return true;
+    this.#events.limits.connectionDropped(this.#listener, 'descriptors', { used, limit });
+    return false;
+  }
+
   destroyAll(): void {
     for (const socket of this.#sockets) socket.destroy();
   }
@@ -87,7 +126,13 @@ export class Connections {
   #add(socket: Socket): void {
     const address = socket.remoteAddress ?? '';
     const count = this.#byAddress.get(address) ?? 0;
-    if (count >= this.#maxPerAddress) {
+    const limit = this.#maxPerAddress;
+    if (count >= limit) {
+      this.#events.limits.connectionDropped(this.#listener, 'address', { used: count, limit });
+      socket.destroy();
+      return;
+    }
+    if (!this.#leavesDescriptors(socket)) {
       socket.destroy();
       return;
     }

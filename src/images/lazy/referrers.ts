@@ -159,7 +159,7 @@ export class Referrers {
         return undefined;
       }
       // The image can be pulled without an index.
-      if (isSpandrelError(error, 'STORE_FULL', 'STORE_FAILED')) {
+      if (isSpandrelError(error, 'STORE_FULL', 'STORE_FAILED', 'RESOURCE_EXHAUSTED')) {
         this.#deps.logger.warn({ manifest: digest, code: error.code }, 'no SOCI index: it cannot be stored');
         return undefined;
       }

@@ -251,7 +251,7 @@ export class Manifests implements AsyncDisposable {
     try {
       return await read();
     } catch (error) {
-      if (!isSpandrelError(error, 'STORE_FAILED')) throw error;
+      if (!isSpandrelError(error, 'STORE_FAILED', 'RESOURCE_EXHAUSTED')) throw error;
       this.#deps.logger.warn({ err: error }, 'a manifest or tag in the store cannot be read');
       return undefined;
     }

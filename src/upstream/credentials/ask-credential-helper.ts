@@ -1,6 +1,7 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 
 import { SpandrelError } from '../../core/errors.ts';
+import { shortageFault } from '../../core/system/shortage.ts';
 import { TimeLimit } from '../../core/work/time-limit.ts';
 
 export interface HelperRequest {
@@ -27,7 +28,8 @@ const NOT_FOUND = 'credentials not found in native keychain';
  * Runs `docker-credential-<helper> get`; `undefined` if it has no credentials. The helper is killed if it
  * takes too long or prints too much. Nothing that it prints gets into a log or an error.
  * @see docker-credential-helpers, README.md, "Development"
- * @throws SpandrelError UPSTREAM_CREDENTIALS_REFUSED; SHUTTING_DOWN as the signal says
+ * @throws SpandrelError UPSTREAM_CREDENTIALS_REFUSED; RESOURCE_EXHAUSTED if no process can be started;
+ * SHUTTING_DOWN as the signal says
  */
 export async function askCredentialHelper(request: HelperRequest): Promise<HelperAnswer | undefined> {
   const { upstream, helper, server, timeoutMs, signal } = request;
@@ -43,30 +45,36 @@ export async function askCredentialHelper(request: HelperRequest): Promise<Helpe
   if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(helper)) throw fail('is not the name of a program');
   using time = new TimeLimit(timeoutMs);
   const limit = time.with(signal);
-  const child = spawn(`docker-credential-${helper}`, ['get'], {
-    stdio: ['pipe', 'pipe', 'ignore'],
-    signal: limit,
-    killSignal: 'SIGKILL',
-  });
-  const ended = new Promise<number | null>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', resolve);
-  });
-  // A helper may exit before it reads its input.
-  child.stdin.on('error', () => undefined);
-  child.stdin.end(server);
   const chunks: Buffer[] = [];
   let length = 0;
-  child.stdout.on('data', (chunk: Buffer) => {
-    length += chunk.byteLength;
-    if (length <= MAX_OUTPUT_BYTES) chunks.push(chunk);
-    else child.kill('SIGKILL');
-  });
   let status: number | null;
   try {
+    // If descriptors are short, `spawn` creates no pipes, whatever its type says.
+    const child: ChildProcess = spawn(`docker-credential-${helper}`, ['get'], {
+      stdio: ['pipe', 'pipe', 'ignore'],
+      signal: limit,
+      killSignal: 'SIGKILL',
+    });
+    const ended = new Promise<number | null>((resolve, reject) => {
+      child.once('error', reject);
+      child.once('close', resolve);
+    });
+    // A helper may exit before it reads its input.
+    child.stdin?.on('error', () => undefined);
+    child.stdin?.end(server);
+    child.stdout?.on('data', (chunk: Buffer) => {
+      length += chunk.byteLength;
+      if (length <= MAX_OUTPUT_BYTES) chunks.push(chunk);
+      else child.kill('SIGKILL');
+    });
     status = await ended;
   } catch (error) {
     signal.throwIfAborted();
+    const shortage = shortageFault(
+      error,
+      `docker-credential-${helper} of upstream ${upstream} cannot be run`,
+    );
+    if (shortage !== undefined) throw shortage;
     throw fail(
       limit.aborted ? `takes more than ${timeoutMs} ms` : 'cannot be run',
       limit.aborted ? undefined : error,

@@ -1,4 +1,5 @@
 import { SpandrelError } from '../../core/errors.ts';
+import { shortageFault } from '../../core/system/shortage.ts';
 
 /** The meaning of a failed call of the AWS SDK, and its label in metrics. */
 export interface AwsFault {
@@ -25,6 +26,8 @@ export function explainAwsFault(upstream: string, error: unknown): AwsFault {
     outcome,
     error: new SpandrelError(code, `upstream ${upstream}: ${words}`, { cause: error }),
   });
+  const shortage = shortageFault(error, `the proxy cannot connect to AWS for upstream ${upstream}`);
+  if (shortage !== undefined) return { error: shortage, outcome: 'exhausted' };
   if (isWithoutAwsCredentials(error))
     return fault('UPSTREAM_CREDENTIALS_REFUSED', 'refused', 'the AWS SDK finds no credentials');
   if (status === 429 || THROTTLED.test(name ?? ''))

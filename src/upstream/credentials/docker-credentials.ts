@@ -3,6 +3,7 @@ import { join } from 'node:path';
 
 import { SingleFlight } from '../../cache/single-flight.ts';
 import { SpandrelError } from '../../core/errors.ts';
+import { shortageFault } from '../../core/system/shortage.ts';
 import { Secret } from '../../core/secret.ts';
 import type { Events } from '../../telemetry/events.ts';
 import { ChangingFile, type OnKept } from '../transport/changing-file.ts';
@@ -103,6 +104,8 @@ export class DockerCredentials implements CredentialSource {
       return await this.#file.read();
     } catch (error) {
       const words = `upstream ${this.#deps.upstream}: its Docker configuration cannot be read`;
+      const shortage = shortageFault(error, words);
+      if (shortage !== undefined) throw shortage;
       throw new SpandrelError('UPSTREAM_CREDENTIALS_REFUSED', words, { cause: error });
     }
   }

@@ -1,4 +1,5 @@
 import { SpandrelError } from '../../core/errors.ts';
+import { shortageFault } from '../../core/system/shortage.ts';
 import { ChangingFile, type OnKept } from '../transport/changing-file.ts';
 import { basicCredentials, type Credentials, type CredentialSource } from './credentials.ts';
 
@@ -17,18 +18,15 @@ export class PasswordFileCredentials implements CredentialSource {
     this.#file = new ChangingFile(path, (text) => basicCredentials(username, parsePassword(text)), onKept);
   }
 
-  /** @throws SpandrelError UPSTREAM_CREDENTIALS_REFUSED if the file cannot be read */
+  /** @throws SpandrelError UPSTREAM_CREDENTIALS_REFUSED if the file cannot be read, RESOURCE_EXHAUSTED */
   async read(): Promise<Credentials> {
     try {
       return await this.#file.read();
     } catch (error) {
-      throw new SpandrelError(
-        'UPSTREAM_CREDENTIALS_REFUSED',
-        `upstream ${this.#upstream}: its password file cannot be read`,
-        {
-          cause: error,
-        },
-      );
+      const words = `upstream ${this.#upstream}: its password file cannot be read`;
+      const shortage = shortageFault(error, words);
+      if (shortage !== undefined) throw shortage;
+      throw new SpandrelError('UPSTREAM_CREDENTIALS_REFUSED', words, { cause: error });
     }
   }
 

@@ -5,7 +5,7 @@ export function isBrokenTransfer(error: unknown): error is SpandrelError {
   return isSpandrelError(error, 'UPSTREAM_UNREACHABLE', 'UPSTREAM_TIMEOUT', 'UPSTREAM_PROTOCOL');
 }
 
-/** True if the upstream is unavailable now, so that an earlier response may have to do. */
+/** True if the upstream cannot be asked now, so that an earlier response may have to do. */
 export function isUpstreamAway(error: unknown): error is SpandrelError {
   return isSpandrelError(
     error,
@@ -13,5 +13,6 @@ export function isUpstreamAway(error: unknown): error is SpandrelError {
     'UPSTREAM_TIMEOUT',
     'UPSTREAM_THROTTLED',
     'UPSTREAM_PROXY_REFUSED',
+    'RESOURCE_EXHAUSTED',
   );
 }

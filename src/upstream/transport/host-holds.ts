@@ -1,12 +1,14 @@
 import { BoundedMap } from '../../cache/bounded-map.ts';
 import type { SpandrelError } from '../../core/errors.ts';
 import { waitFor } from '../../core/wait-for.ts';
+import type { Events } from '../../telemetry/events.ts';
 import { leftAlone } from './left-alone.ts';
 import type { Pause } from './backoff-ms.ts';
 
 export interface HostHoldsDeps {
   readonly upstream: string;
   readonly pause: Pause;
+  readonly events: Events;
   /** Milliseconds of a clock that only goes forward. */
   readonly now?: (() => number) | undefined;
 }
@@ -77,6 +79,14 @@ export class HostHolds {
       const hold = this.#holdOf(request);
       if (hold === undefined) return waited;
       if (hold.over === undefined || waited >= waits) throw this.#refusal(request.url.host, hold);
+      const { upstream, events } = this.#deps;
+      const { host } = request.url;
+      using _waits = events.limits.requestWaits({
+        upstream,
+        reason: 'retry_after',
+        words: `requests wait for ${host}, which wants none for a while (Retry-After)`,
+        expectedMs: hold.untilMs - this.#now(),
+      });
       await waitFor(hold.over, request.signal);
     }
   }

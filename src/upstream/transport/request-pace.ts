@@ -1,6 +1,7 @@
 import type { RequestRates } from '../../config/request-rates.ts';
 import { Allowance } from '../../core/work/allowance.ts';
 import { SpandrelError } from '../../core/errors.ts';
+import type { Events } from '../../telemetry/events.ts';
 import type { UpstreamRequestKind } from '../../telemetry/metrics.ts';
 import type { Pause } from './backoff-ms.ts';
 
@@ -10,6 +11,7 @@ export interface RequestPaceOptions {
   /** A request that would wait longer fails. */
   readonly longestWaitMs: number;
   readonly pause: Pause;
+  readonly events: Events;
   /** Milliseconds of a clock that only goes forward. */
   readonly now?: (() => number) | undefined;
 }
@@ -36,12 +38,16 @@ export class RequestPace {
   async admit(kind: UpstreamRequestKind, signal: AbortSignal | undefined): Promise<void> {
     const allowance = this.#allowances.get(kind);
     if (allowance === undefined) return;
-    const { upstream, longestWaitMs, pause } = this.#options;
+    const { upstream, rates, longestWaitMs, pause, events } = this.#options;
+    const limit = `its requestsPerSecond.${kind} (${rates[kind]})`;
     const waitMs = allowance.take(this.#now(), longestWaitMs);
     if (waitMs === undefined) {
-      const words = `upstream ${upstream}: more ${kind} requests than its configured rate allows`;
+      const words = `upstream ${upstream}: more ${kind} requests than ${limit} allows`;
       throw new SpandrelError('UPSTREAM_THROTTLED', words);
     }
-    if (waitMs > 0) await pause(waitMs, signal);
+    if (waitMs === 0) return;
+    const words = `${kind} requests wait for ${limit}`;
+    using _waits = events.limits.requestWaits({ upstream, reason: 'rate', words, expectedMs: waitMs });
+    await pause(waitMs, signal);
   }
 }

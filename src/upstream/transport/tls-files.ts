@@ -1,6 +1,7 @@
 import { createSecureContext, getCACertificates } from 'node:tls';
 
 import { SpandrelError } from '../../core/errors.ts';
+import { shortageFault } from '../../core/system/shortage.ts';
 import { parseCertificates } from '../../core/parse-certificates.ts';
 import { ChangingFile, type OnKept } from './changing-file.ts';
 
@@ -40,7 +41,7 @@ export class TlsFiles {
 
   /**
    * @throws SpandrelError CONFIG_INVALID if a file cannot be read or the files do not match, and there is no
-   * previous material
+   * previous material; RESOURCE_EXHAUSTED
    */
   async read(): Promise<TlsMaterial> {
     const texts = new Map<string, string>();
@@ -66,7 +67,7 @@ export class TlsFiles {
       return await file.read();
     } catch (error) {
       const words = `upstreams: ${name} of ${this.#upstream}: ${(error as Error).message}`;
-      throw new SpandrelError('CONFIG_INVALID', words, { cause: error });
+      throw shortageFault(error, words) ?? new SpandrelError('CONFIG_INVALID', words, { cause: error });
     }
   }
 }

@@ -1,5 +1,6 @@
 import { type ErrorCode, isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { nodeErrorCode } from '../../core/node-error-code.ts';
+import { shortageFault } from '../../core/system/shortage.ts';
 
 /** The meaning of a failed request to an upstream. */
 export interface TransportFault {
@@ -34,6 +35,9 @@ const FAULTS: Readonly<Record<string, Row>> = {
 export function explainFault(upstream: string, error: unknown): TransportFault {
   if (isSpandrelError(error)) return { error, retryable: false };
   const errorCode = nodeErrorCode(error);
+  const shortage = shortageFault(error, `the proxy cannot connect to upstream ${upstream} (${errorCode})`);
+  // A request that waits for a retry holds the descriptor of its client.
+  if (shortage !== undefined) return { error: shortage, retryable: false };
   const [code, retryable, words] =
     FAULTS[errorCode] ??
     (errorCode.startsWith('HPE_')

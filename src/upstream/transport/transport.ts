@@ -102,15 +102,17 @@ export class Transport implements AsyncDisposable {
   constructor(options: TransportOptions) {
     const { upstream, base, tls, timing, rates, events } = options;
     this.#options = options;
+    events.limits.upstreamOpened(upstream);
     this.#pause = options.pause ?? realPause;
     this.#pace = new RequestPace({
       upstream,
       rates,
       longestWaitMs: timing.headersTimeoutMs,
       pause: this.#pause,
+      events,
     });
     this.#circuits = new Circuits({ upstream, options: timing.circuit, events });
-    this.#holds = new HostHolds({ upstream, pause: this.#pause, now: options.now });
+    this.#holds = new HostHolds({ upstream, pause: this.#pause, events, now: options.now });
     const { connectTimeoutMs } = timing;
     const shared = {
       maxHeaderSize: MAX_HEAD_BYTES,
@@ -260,6 +262,7 @@ export class Transport implements AsyncDisposable {
       };
     } catch (error) {
       const { code } = explainFault(upstream, error).error;
+      events.limits.failed(error);
       const outcome = signal?.aborted === true ? 'aborted' : (OUTCOMES[code] ?? 'unreachable');
       events.upstreamFailed({ upstream, kind, outcome, seconds: seconds() }, traceSpan);
       traceSpan.end();
@@ -312,6 +315,7 @@ export class Transport implements AsyncDisposable {
 }
 
 const OUTCOMES: Readonly<Record<string, string>> = {
+  RESOURCE_EXHAUSTED: 'exhausted',
   UPSTREAM_TIMEOUT: 'timeout',
   UPSTREAM_PROTOCOL: 'protocol',
 };

@@ -4,10 +4,10 @@ import type { BlobStore } from '../../../src/blobs/blob-store.ts';
 import { ReadinessChecks } from '../../../src/http/admin/readiness.ts';
 import type { Connections } from '../../../src/http/listener/connections.ts';
 import { Events } from '../../../src/telemetry/events.ts';
-import { createLogger } from '../../../src/telemetry/logger.ts';
+import { collectingLogger } from '../../helpers/collected-output.ts';
 
 it('warnings name what needs attention, and keep no proxy from being ready', async () => {
-  const events = new Events(createLogger('silent'));
+  const events = new Events(collectingLogger());
   let isLocked = true;
   let certificateProblems: readonly string[] = [];
   const checks = new ReadinessChecks({
@@ -18,7 +18,7 @@ it('warnings name what needs attention, and keep no proxy from being ready', asy
     redis: undefined,
     clients: [],
     events,
-    connections: () => [{ certificateProblems } as unknown as Connections],
+    connections: () => [{ problems: certificateProblems } as unknown as Connections],
     required: { redis: false },
   });
   expect(await checks.run()).toMatchObject({ status: 'ready', warnings: [] });
@@ -34,6 +34,15 @@ it('warnings name what needs attention, and keep no proxy from being ready', asy
       'the configuration in the files is refused: listen.prot: unknown key',
       expect.stringMatching(/^storage\.root: the file of the lock/),
     ],
+  });
+
+  events.configApplied('SIGHUP', ['upstreams', 'storage.maxBytes']);
+  [certificateProblems, isLocked] = [[], true];
+  expect(await checks.run()).toMatchObject({
+    status: 'ready',
+    warnings: ['upstreams', 'storage.maxBytes'].map(
+      (key) => `${key}: changed in the files, in use only after a restart`,
+    ),
   });
 
   events.configApplied('SIGHUP', []);

@@ -134,10 +134,16 @@ describe('blobs beyond fill.blobs', () => {
     const others = [second, third].map(async (url) => ({ url, answer: await fetch(url ?? '') }));
     const refused = await Promise.race(others);
     expect([refused.answer.status, refused.answer.headers.get('retry-after')]).toEqual([503, '1']);
+    const waiting = async (): Promise<string | undefined> =>
+      /^spandrel_upstream_requests_waiting\{upstream="demo",reason="fills"\} (\d+)$/m.exec(
+        await (await fetch(`${app.adminUrl}/metrics`)).text(),
+      )?.[1];
+    expect(await waiting()).toBe('1');
     held.resolve();
     const waited = (await Promise.all(others)).find(({ answer }) => answer !== refused.answer)?.answer;
     for (const answer of [await running, waited])
       expect((await answer?.arrayBuffer())?.byteLength).toBe(200_000);
     expect((await fetch(refused.url ?? '')).status).toBe(200);
+    expect(await waiting()).toBe('0');
   });
 });

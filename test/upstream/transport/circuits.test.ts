@@ -157,6 +157,7 @@ it('does not delay requests of a kind without a rate', async () => {
     upstream: 'test',
     rates: { manifest: 1 },
     longestWaitMs: 0,
+    events,
     pause: () => Promise.reject(new Error('waited')),
   });
   for (let request = 0; request < 1000; request++) await pace.admit('blob', undefined);
