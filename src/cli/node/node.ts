@@ -74,7 +74,8 @@ export async function node(args: string[]): Promise<number> {
   const changes = await plan.changes();
   if (!isDryRun) await new SavedFiles(root).apply(changes);
   const problems = await checkPlan(plan, wish);
-  const ran = values.restart && !isDryRun ? await runAll(reloadsOf(changes)) : [];
+  const wanted = values.restart && !isDryRun ? reloadsOf(changes) : [];
+  const ran = await runAll(wanted);
   if (json) {
     printJson({ dryRun: isDryRun, ...planJson(changes, plan.left), restarted: ran, problems });
   } else
@@ -83,7 +84,8 @@ export async function node(args: string[]): Promise<number> {
     process.stderr.write(
       `spandrel: ${escapeControls(`${message}${next === undefined ? '' : ` -> ${next}`}`)}\n`,
     );
-  return problems.length + plan.left.length === 0 ? EXIT.ok : EXIT.failed;
+  const isDone = problems.length + plan.left.length === 0 && ran.length === wanted.length;
+  return isDone ? EXIT.ok : EXIT.failed;
 }
 
 /** Changes for programs. */
