@@ -10,6 +10,8 @@ export interface PlatformStatus {
   readonly platform: string | null;
   readonly manifest: string;
   readonly layers: readonly LayerStatus[];
+  /** The layer that tags add, with copies of files that starts read. */
+  readonly bootLayer?: { readonly digest: string; readonly size: number; readonly files: number };
   /** Digests of SOCI indexes. */
   readonly soci: { readonly v1?: string; readonly v2?: string };
 }

@@ -1,6 +1,7 @@
 import type { Packed } from '../../inflate/gzip-packer.ts';
 import type { PackOutcome } from './boot-worker.ts';
-import type { Copies } from './find-copies.ts';
+import { entryBytes } from './boot-plan.ts';
+import type { Copies, FileCopy } from './find-copies.ts';
 import { planBootLayer, type PlannedBootLayer } from './plan-boot-layer.ts';
 
 /** Compresses what a plan copies; stops at the limit. */
@@ -16,6 +17,8 @@ export interface BootLayer {
 const MAX_SHARE = 0.2;
 /** Containers' files seldom compress better than this: what is planned beyond it would be in vain. */
 const MOST_COMPRESSED = 4;
+/** A larger file would keep too many others out: it stays where it is. */
+const MAX_FILE_SHARE = 0.5;
 const MAX_TRIES = 5;
 /** Of what fitted in the last try: the rest may compress worse. */
 const OF_LAST_TRY = 0.9;
@@ -26,7 +29,7 @@ export function bootLayerLimit(imageBytes: number, maxBytes: number): number {
 }
 
 /**
- * Makes a boot layer with as many of the wanted files as fit.
+ * Makes a boot layer with as many of the wanted files as fit. Huge files stay where they are.
  * @param most compressed bytes
  * @returns `undefined` if no file can be copied, or none fits
  * @throws errors of `pack`
@@ -37,12 +40,17 @@ export async function makeBootLayer(
   pack: Pack,
 ): Promise<BootLayer | undefined> {
   let maxTarBytes = most * MOST_COMPRESSED;
+  const files = copies.files.filter((file) => fileBytes(file) <= maxTarBytes * MAX_FILE_SHARE);
   for (let tries = 0; tries < MAX_TRIES; tries++) {
-    const plan = planBootLayer(copies, maxTarBytes);
+    const plan = planBootLayer({ ...copies, files }, maxTarBytes);
     if (plan.files.length === 0) return undefined;
     const packed = await pack(plan, most);
     if (packed.bytes !== undefined) return { plan, packed };
     maxTarBytes = Math.min(packed.plainBytes, plan.tarBytes) * OF_LAST_TRY;
   }
   return undefined;
+}
+
+function fileBytes({ entries }: FileCopy): number {
+  return entries.reduce((sum, entry) => sum + entryBytes(entry), 0);
 }

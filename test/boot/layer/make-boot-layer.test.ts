@@ -60,6 +60,15 @@ describe('makeBootLayer', () => {
     }
   });
 
+  it('leaves out a huge file, however early it is read, and takes what comes after it', async () => {
+    const { files, directories } = copies(10);
+    const entry = { layer: LAYER, start: 2 ** 30, dataStart: 2 ** 30 + 512, end: 2 ** 30 + 50 * FILE_BYTES };
+    const huge = { names: ['model' as RawText], entries: [entry] };
+    const { pack } = packing(0.5);
+    const made = await makeBootLayer({ files: [huge, ...files], directories }, 20 * FILE_BYTES, pack);
+    expect(made?.plan.files).toEqual(files.flatMap(({ names }) => names).toSorted());
+  });
+
   it('ends if there is nothing to copy, or if nothing fits', async () => {
     const { pack, packed } = packing(1);
     expect(await makeBootLayer(copies(0), FILE_BYTES, pack)).toBeUndefined();

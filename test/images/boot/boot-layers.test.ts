@@ -20,6 +20,7 @@ import {
 } from '../../helpers/inflated-image.ts';
 import { proxyWith } from '../../helpers/proxy-with.ts';
 import { randomBlob } from '../../helpers/random-blob.ts';
+import { runInProcess } from '../../helpers/run-in-process.ts';
 import type { RunningApp } from '../../helpers/running-app.ts';
 import { dir, file, hardlink, member, tarOf } from '../../helpers/tar-members.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
@@ -143,7 +144,7 @@ describe('index.bootLayer: next', () => {
       expect((await requestBlob(app, digest, {}, { repository: 'team/other' })).status).toBe(404);
   });
 
-  it('is shown in the overview of the image', async () => {
+  it('is shown in the overview of the image, and by doctor', async () => {
     const repository = 'team/shown';
     profiles.give(repository, WANTED);
     await push(repository);
@@ -151,6 +152,11 @@ describe('index.bootLayer: next', () => {
     const overview = await (await fetch(`${app.url}/v2/up/${repository}/_soci/images/1`)).json();
     const { digest, size } = manifest.layers.at(-1) ?? {};
     expect(overview).toMatchObject({ platforms: [{ bootLayer: { digest, size, files: 4 } }] });
+    const flags = ['--json', '--no-node', '--proxy', app.url];
+    const { stdout } = await runInProcess('doctor', ...flags, `up/${repository}:1`);
+    const { findings } = JSON.parse(stdout) as { findings: readonly object[] };
+    const message = expect.stringContaining('tags add a boot layer') as string;
+    expect(findings).toContainEqual(expect.objectContaining({ status: 'ok', digest, message }));
   });
 
   it('comes on top of the mirror form, with the label of the other layers', async () => {

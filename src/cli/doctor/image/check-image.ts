@@ -112,7 +112,7 @@ async function checkPlatform(
   report: Report,
   { described, question, ask }: PlatformQuestion,
 ): Promise<PlatformReport> {
-  const { layers, soci, pulls, reason, manifest } = described;
+  const { layers, soci, pulls, reason, manifest, bootLayer } = described;
   const { modes, minCoverage } = question;
   const platform = described.platform ?? 'unknown platform';
   const facts = { platform, digest: manifest };
@@ -127,6 +127,12 @@ async function checkPlatform(
       : 'the SOCI index leaves it out, as layers smaller than index.minLayerBytes';
   for (const layer of layers)
     describeLayer(report, { platform, layer, unlisted: lazyLayers.has(layer.digest) ? undefined : unlisted });
+  if (bootLayer !== undefined)
+    report.ok(
+      `${platform}: tags add a boot layer, which nodes fetch at pull: ${bootLayer.files} files, ` +
+        `${bootLayer.size} bytes`,
+      { platform, digest: bootLayer.digest },
+    );
   if (reason !== undefined) {
     const why =
       reason === 'IMAGE_UNSUPPORTED' ? 'manifest or config is invalid' : `config cannot be read (${reason})`;
