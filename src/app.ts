@@ -249,19 +249,6 @@ export async function createApp(
   const recorded = { health, logger, storeBytes: maxBytes };
   const tarRecords = opening.use(TarRecords.open(join(root, 'records', 'tars'), recorded));
   const tarSpanBytes = config.index.inflatedSpanBytes;
-  const {
-    startWatch,
-    recentStarts,
-    profiles: learned,
-  } = createBootProfiles({
-    opening,
-    root,
-    recorded,
-    indexes,
-    profilePool,
-    clock,
-    events,
-  });
   const layers = new Layers({
     proofs,
     blobs,
@@ -273,6 +260,9 @@ export async function createApp(
     tarSpanBytes,
     maxSkippedBytes,
   });
+  const warmParts = { layers, fetcher, reader, maxWarmedBytes: spanMemoryBytes / 4 };
+  const bootDeps = { ...warmParts, opening, root, recorded, indexes, profilePool, clock, events };
+  const { startWatch, recentStarts, profiles: learned } = createBootProfiles(bootDeps);
   const bootParts = createBootLayers({
     ...recorded,
     opening,

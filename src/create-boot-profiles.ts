@@ -3,9 +3,22 @@ import { join } from 'node:path';
 import { LearnedProfiles, type LearnedProfilesOptions } from './boot/profiles/learned-profiles.ts';
 import { StartLearner, type StartLearnerDeps } from './boot/profiles/start-learner.ts';
 import { RecentStarts } from './boot/starts/recent-starts.ts';
+import { ProfileWarmer, type ProfileWarmerDeps } from './boot/warming/profile-warmer.ts';
+import type { Layers } from './images/lazy/layers.ts';
+import type { LayerIndexes } from './layers/layer-indexes.ts';
+import type { LayerReader } from './spans/layer-reader.ts';
+import type { SpanFetcher } from './spans/span-fetcher.ts';
+import type { Events } from './telemetry/events.ts';
 import { type StartClock, StartWatch } from './boot/starts/start-watch.ts';
 
-export interface BootProfilesOptions extends Pick<StartLearnerDeps, 'indexes' | 'events'> {
+export interface BootProfilesOptions {
+  readonly layers: Pick<Layers, 'authorizedLayer'>;
+  readonly indexes: LayerIndexes;
+  readonly fetcher: SpanFetcher;
+  readonly reader: LayerReader;
+  readonly events: Events;
+  /** As `ProfileWarmerDeps.maxBytes`. */
+  readonly maxWarmedBytes: number;
   /** Disposes of the parts. */
   readonly opening: AsyncDisposableStack;
   /** `storage.root` */
@@ -28,15 +41,29 @@ export function createBootProfiles({
   recorded,
   profilePool: pool,
   clock,
-  ...deps
+  indexes,
+  events,
+  layers,
+  fetcher,
+  reader,
+  maxWarmedBytes,
 }: BootProfilesOptions): CreatedBootProfiles {
   const profiles = opening.use(LearnedProfiles.open(join(root, 'records', 'profiles'), recorded));
   const { logger } = recorded;
-  const learner = opening.use(new StartLearner({ ...deps, pool, profiles, logger }));
+  const learner = opening.use(new StartLearner({ indexes, events, pool, profiles, logger }));
+  const open: ProfileWarmerDeps['open'] = async (target, digest, signal) => {
+    const layer = await layers.authorizedLayer(target, digest, signal);
+    return { layer, index: await indexes.open(layer, signal) };
+  };
+  const beginReading: ProfileWarmerDeps['beginReading'] = (key, signal) => reader.beginRequest(key, signal);
+  const warming = { profiles, open, fetcher, beginReading, maxBytes: maxWarmedBytes, events, logger };
+  const warmer = opening.use(new ProfileWarmer(warming));
   const recentStarts = new RecentStarts();
   const startWatch = opening.use(
     new StartWatch({
       clock,
+      onProbe: (probe) => warmer.warm(probe),
+      onRead: (read) => warmer.noteRead(read),
       onEnd: (start) => {
         recentStarts.add(start);
         learner.note(start);

@@ -10,7 +10,6 @@ import {
   type FlightKind,
   type HeldKind,
   Metrics,
-  type StartOutcome,
   type StoredKind,
   type StoreState,
   type ThreadKind,
@@ -25,6 +24,7 @@ import {
   type ServedRequest,
   traceServedRequest,
 } from './served-request.ts';
+import type { StartOutcome } from './start-outcomes.ts';
 import type { TraceSpan } from './tracer.ts';
 
 /** A request to an upstream, as metrics count it. */
@@ -181,6 +181,11 @@ export class Events {
 
   imagePulled(mode: 'lazy' | 'full'): void {
     this.#metrics.imagePulls.inc({ mode });
+  }
+
+  /** @param outcome whether a node has read what was read ahead for it */
+  profileWarmed(outcome: 'read' | 'unread', bytes: number): void {
+    this.#metrics.profileWarmedBytes.inc({ outcome }, bytes);
   }
 
   /** A container has started. */

@@ -4,6 +4,7 @@ import { collectDefaultMetrics } from 'prom-client';
 
 import { DROP_REASONS } from './drop-reason.ts';
 import { type MetricDescription, MetricRegistry } from './metric-registry.ts';
+import { START_OUTCOMES } from './start-outcomes.ts';
 import { packageVersion } from './package-version.ts';
 
 const EVENT_LOOP_LOOK_MS = 5;
@@ -46,14 +47,6 @@ export type BootLayerOutcome = (typeof BOOT_LAYER_OUTCOMES)[number];
 
 /** How publications end. */
 const PUBLICATION_OUTCOMES = ['published', 'unchanged', 'failed'] as const;
-
-/**
- * What became of a start of a container: `learned`; `no_files`, it read no file of a layer that is indexed;
- * `too_coarse`, its spans are too large to tell files apart; `too_long`, it read more than starts do;
- * `skipped`, many nodes started at once; `failed`.
- */
-export const START_OUTCOMES = ['learned', 'no_files', 'too_coarse', 'too_long', 'skipped', 'failed'] as const;
-export type StartOutcome = (typeof START_OUTCOMES)[number];
 
 /** Kinds of requests to upstreams; `upload` sends a blob, `push` a manifest. */
 export type UpstreamRequestKind =
@@ -227,6 +220,12 @@ export class Metrics {
     ['boot_layer'],
     START_BUCKETS,
   );
+  readonly profileWarmedBytes = this.#counter(
+    'profile_warmed_bytes_total',
+    'Decompressed bytes read ahead by boot profiles when nodes mounted layers: `read` by a node later, ' +
+      'or `unread` for a minute',
+    ['outcome'],
+  );
   readonly tagResponses = this.#counter(
     'tag_responses_total',
     'Responses to requests for tags, by the form of the image: as the registry has it, or with a SOCI v2 ' +
@@ -319,6 +318,7 @@ export class Metrics {
     for (const outcome of BOOT_LAYER_OUTCOMES) this.bootLayers.inc({ outcome }, 0);
     for (const outcome of PUBLICATION_OUTCOMES) this.publications.inc({ outcome }, 0);
     for (const form of ['original', ...V2_FORMS]) this.tagResponses.inc({ form }, 0);
+    for (const outcome of ['read', 'unread']) this.profileWarmedBytes.inc({ outcome }, 0);
     for (const outcome of START_OUTCOMES) this.starts.inc({ outcome }, 0);
     for (const hasOne of ['yes', 'no']) this.startRequests.zero({ boot_layer: hasOne });
     // Alerts see only increases of a series, so it must exist before the first failure.

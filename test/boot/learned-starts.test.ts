@@ -27,6 +27,7 @@ const NEXT_APP = gzipped(tarArchive({ 'bin/new': noise(6, 50_000), 'bin/app': no
 
 let upstream: ImageUpstream;
 let app: RunningApp;
+let root: string;
 const clock = new ManualStartClock();
 
 /** A container of an image starts on a node of its own, and reads these files. */
@@ -73,7 +74,8 @@ beforeAll(async () => {
   await upstream.addImage(REPOSITORY, [BASE, APP]);
   await upstream.addImage(REPOSITORY, [BASE, NEXT_APP], 'next');
   await upstream.addImage('team/other', [BASE]);
-  app = await startInflating(upstream, { clock });
+  root = await temporaryFolder();
+  app = await startInflating(upstream, { clock, root });
 });
 
 describe('starts of containers', () => {
@@ -226,5 +228,22 @@ describe('profiles', () => {
       ]);
     }
     expect((await api('?repository=up/team/good')).status).toBe(404);
+  });
+});
+
+describe('a proxy that starts again', () => {
+  it('has its profiles, and reads ahead what they have when a node mounts the layers', async () => {
+    const before = await show('profile');
+    await app[Symbol.asyncDispose]();
+    app = await startInflating(upstream, { clock, root });
+    expect(await show('profile')).toEqual(before);
+    const client = new SnapshotterClient({ repositoryUrl: `${app.url}/v2/up/${REPOSITORY}` });
+    await client.start('latest');
+    // Nothing but the profile wants bytes yet.
+    const inflated = (): Promise<number> => app.metric('spandrel_inflate_bytes_total{engine="wasm"}');
+    await expect.poll(inflated, { timeout: 20_000 }).toBeGreaterThanOrEqual(200_000);
+    await client.readFile('lib/used');
+    const used = (): Promise<number> => app.metric('spandrel_profile_warmed_bytes_total{outcome="read"}');
+    await expect.poll(used, { timeout: 20_000 }).toBeGreaterThanOrEqual(100_000);
   });
 });

@@ -4,7 +4,7 @@ import { WorkQueue } from '../../core/work/work-queue.ts';
 import type { LayerIndexes } from '../../layers/layer-indexes.ts';
 import type { Events } from '../../telemetry/events.ts';
 import type { Logger } from '../../telemetry/logger.ts';
-import type { StartOutcome } from '../../telemetry/metrics.ts';
+import type { StartOutcome } from '../../telemetry/start-outcomes.ts';
 import type { WorkerPool } from '../../threads/worker-pool.ts';
 import type { Start } from '../starts/start.ts';
 import type { LearnedProfiles } from './learned-profiles.ts';

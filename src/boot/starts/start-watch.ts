@@ -1,7 +1,7 @@
 import type { RawText } from '../../tar/raw-text.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 import type { BootLayerWatch } from '../boot-profile.ts';
-import { type NodeRequest, parseRangeRead } from './range-read.ts';
+import { type NodeRequest, parseRangeRead, type RangeRead } from './range-read.ts';
 import type { Start } from './start.ts';
 import { StartTracker } from './start-tracker.ts';
 
@@ -10,6 +10,8 @@ export interface StartWatchOptions {
   readonly onEnd: (start: Start) => void;
   /** Called when a node is about to mount a layer. */
   readonly onProbe?: (probe: LayerProbe) => void;
+  /** Called for each read of a node. */
+  readonly onRead?: (read: RangeRead) => void;
   readonly clock?: StartClock | undefined;
 }
 
@@ -64,6 +66,7 @@ export class StartWatch implements BootLayerWatch, Disposable {
       const read = parseRangeRead(request, atMs);
       if (read === undefined) continue;
       if (read.isProbe) this.#options.onProbe?.(request);
+      else this.#options.onRead?.(read);
       this.#tracker.note(read);
     }
     this.#wakeLater();

@@ -72,12 +72,12 @@ describe('learned profiles', () => {
   it('are bounded in bytes: those go that have not changed for longest', async () => {
     using profiles = open();
     const long = Array.from({ length: 250 }, (_, number) => `${'long'.repeat(1000)} ${number}`);
-    for (let repository = 0; repository < 100; repository++)
+    for (let repository = 0; repository < 72; repository++)
       await profiles.learn(`up/${String(repository).padStart(3, '0')}`, started(...long));
     const kept = profiles.list('', 1000);
-    expect(kept.length).toBeLessThan(80);
+    expect(kept.length).toBeLessThan(72);
     expect(kept.length).toBeGreaterThan(40);
-    expect(kept.at(-1)).toBe('up/099');
+    expect(kept.at(-1)).toBe('up/071');
     expect(await profiles.readNamed('up/000')).toBeUndefined();
   });
 

@@ -8,7 +8,7 @@ import type { Start } from '../../../src/boot/starts/start.ts';
 import { digestOf } from '../../../src/core/digest.ts';
 import { parseRawText } from '../../../src/tar/raw-text.ts';
 import { Events } from '../../../src/telemetry/events.ts';
-import { START_OUTCOMES } from '../../../src/telemetry/metrics.ts';
+import { START_OUTCOMES } from '../../../src/telemetry/start-outcomes.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
 import { rangeReads, readTrace } from '../../helpers/start-traces.ts';
 
