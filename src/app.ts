@@ -261,7 +261,17 @@ export async function createApp(
     maxSkippedBytes,
   });
   const warmParts = { layers, fetcher, reader, maxWarmedBytes: spanMemoryBytes / 4 };
-  const bootDeps = { ...warmParts, opening, root, recorded, indexes, profilePool, clock, events };
+  const bootDeps = {
+    ...warmParts,
+    shared: redis,
+    opening,
+    root,
+    recorded,
+    indexes,
+    profilePool,
+    clock,
+    events,
+  };
   const { startWatch, recentStarts, profiles: learned } = createBootProfiles(bootDeps);
   const bootParts = createBootLayers({
     ...recorded,

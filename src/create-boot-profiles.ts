@@ -9,6 +9,7 @@ import type { LayerIndexes } from './layers/layer-indexes.ts';
 import type { LayerReader } from './spans/layer-reader.ts';
 import type { SpanFetcher } from './spans/span-fetcher.ts';
 import type { Events } from './telemetry/events.ts';
+import type { ByteCache } from './cache/byte-cache.ts';
 import { type StartClock, StartWatch } from './boot/starts/start-watch.ts';
 
 export interface BootProfilesOptions {
@@ -24,7 +25,8 @@ export interface BootProfilesOptions {
   /** `storage.root` */
   readonly root: string;
   readonly profilePool: StartLearnerDeps['pool'];
-  readonly recorded: LearnedProfilesOptions;
+  readonly recorded: Omit<LearnedProfilesOptions, 'shared'>;
+  readonly shared: ByteCache | undefined;
   readonly clock: StartClock | undefined;
 }
 
@@ -47,8 +49,11 @@ export function createBootProfiles({
   fetcher,
   reader,
   maxWarmedBytes,
+  shared,
 }: BootProfilesOptions): CreatedBootProfiles {
-  const profiles = opening.use(LearnedProfiles.open(join(root, 'records', 'profiles'), recorded));
+  const profiles = opening.use(
+    LearnedProfiles.open(join(root, 'records', 'profiles'), { ...recorded, shared }),
+  );
   const { logger } = recorded;
   const learner = opening.use(new StartLearner({ indexes, events, pool, profiles, logger }));
   const open: ProfileWarmerDeps['open'] = async (target, digest, signal) => {

@@ -3,6 +3,7 @@ import type { StatementSync } from 'node:sqlite';
 import type { StoreHealth } from '../../blobs/files/store-health.ts';
 import { RecordFile } from '../../blobs/shelves/record-file.ts';
 import { BoundedMap } from '../../cache/bounded-map.ts';
+import type { ByteCache } from '../../cache/byte-cache.ts';
 import { inOwnTurn } from '../../core/work/in-own-turn.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { RawText } from '../../tar/raw-text.ts';
@@ -16,6 +17,10 @@ export interface LearnedProfilesOptions {
   readonly logger: Logger;
   /** `storage.maxBytes`; the file takes a small share of it. */
   readonly storeBytes: number;
+  /** Shared with replicas: each learns from its own nodes. */
+  readonly shared?: ByteCache | undefined;
+  /** Milliseconds of a monotonic clock. */
+  readonly now?: () => number;
 }
 
 /** Repositories with profiles in memory; others are read from the file. */
@@ -23,6 +28,10 @@ const MAX_IN_MEMORY = 100;
 /** Share of the store that profiles may take. */
 const SHARE = 1 / 64;
 const MIN_BYTES = 64 * 2 ** 20;
+const MAX_REMEMBERED = 10_000;
+const LOOK_AGAIN_MS = 5_000;
+/** The largest profile has less. */
+const MAX_SHARED_BYTES = 8 * 2 ** 20;
 const SCHEMA =
   'CREATE TABLE IF NOT EXISTS profiles (repository TEXT PRIMARY KEY, body TEXT NOT NULL, ' +
   'changed INTEGER NOT NULL); CREATE INDEX IF NOT EXISTS profiles_by_change ON profiles (changed)';
@@ -33,6 +42,10 @@ const SCHEMA =
  */
 export class LearnedProfiles implements BootProfiles, Disposable {
   readonly #recent = new BoundedMap<RepositoryProfile>({ maxEntries: MAX_IN_MEMORY });
+  /** When the shared profile of a repository was last looked for. */
+  readonly #looked = new BoundedMap<{ readonly atMs: number }>({ maxEntries: MAX_REMEMBERED });
+  readonly #shared: ByteCache | undefined;
+  readonly #now: () => number;
   readonly #file: RecordFile;
   readonly #find: StatementSync;
   readonly #list: StatementSync;
@@ -42,7 +55,9 @@ export class LearnedProfiles implements BootProfiles, Disposable {
   #bytes: number;
   #changes: number;
 
-  private constructor(file: RecordFile, storeBytes: number) {
+  private constructor(file: RecordFile, { storeBytes, shared, now }: LearnedProfilesOptions) {
+    this.#shared = shared;
+    this.#now = now ?? ((): number => performance.now());
     this.#file = file;
     this.#maxBytes = Math.max(MIN_BYTES, storeBytes * SHARE);
     const sums = file.prepare('SELECT SUM(LENGTH(body)) AS bytes, MAX(changed) AS last FROM profiles').get();
@@ -59,11 +74,12 @@ export class LearnedProfiles implements BootProfiles, Disposable {
     );
   }
 
-  static open(path: string, { storeBytes, ...shared }: LearnedProfilesOptions): LearnedProfiles {
+  static open(path: string, options: LearnedProfilesOptions): LearnedProfiles {
+    const { health, logger } = options;
     return RecordFile.open(
       path,
-      { kind: 'profile', schema: SCHEMA, ...shared },
-      (file) => new LearnedProfiles(file, storeBytes),
+      { kind: 'profile', schema: SCHEMA, health, logger },
+      (file) => new LearnedProfiles(file, options),
     );
   }
 
@@ -73,6 +89,7 @@ export class LearnedProfiles implements BootProfiles, Disposable {
 
   /** As {@link read}. @param repository as `targetKey` */
   async readNamed(repository: string): Promise<BootProfile | undefined> {
+    await this.#takeShared(repository);
     return inOwnTurn(() => this.#load(repository)?.describe());
   }
 
@@ -89,16 +106,19 @@ export class LearnedProfiles implements BootProfiles, Disposable {
 
   /** Adds what a start has read. @param repository as `targetKey` */
   async learn(repository: string, start: ObservedStart): Promise<void> {
-    await inOwnTurn(() => {
+    await this.#takeShared(repository);
+    const body = await inOwnTurn(() => {
       const profile = this.#load(repository) ?? new RepositoryProfile();
       profile.learn(start);
-      this.#store(repository, profile);
+      return this.#store(repository, profile);
     });
+    await this.#shared?.set(sharedKey(repository), Buffer.from(body));
   }
 
   /** Replaces a profile by an imported one. @param repository as `targetKey` */
   async replace(repository: string, profile: BootProfile): Promise<void> {
-    await inOwnTurn(() => this.#store(repository, RepositoryProfile.from(profile)));
+    const body = await inOwnTurn(() => this.#store(repository, RepositoryProfile.from(profile)));
+    await this.#shared?.set(sharedKey(repository), Buffer.from(body));
   }
 
   #load(repository: string): RepositoryProfile | undefined {
@@ -115,10 +135,29 @@ export class LearnedProfiles implements BootProfiles, Disposable {
     return typeof body === 'string' ? body : undefined;
   }
 
-  #store(repository: string, profile: RepositoryProfile): void {
+  /**
+   * Takes the profile of the replicas if it was learned from more starts than the own one. Two replicas that
+   * learn at the same moment may lose a start.
+   */
+  async #takeShared(repository: string): Promise<void> {
+    const looked = this.#looked.get(repository);
+    if (this.#shared === undefined || (looked !== undefined && this.#now() - looked.atMs < LOOK_AGAIN_MS))
+      return;
+    this.#looked.set(repository, { atMs: this.#now() });
+    const hit = await this.#shared.get(sharedKey(repository));
+    if (hit === undefined || hit.bytes.byteLength > MAX_SHARED_BYTES) return;
+    await inOwnTurn(() => {
+      const found = parseProfile(Buffer.from(hit.bytes).toString());
+      if (found !== undefined && found.starts > (this.#load(repository)?.starts ?? 0))
+        this.#store(repository, found);
+    });
+  }
+
+  /** @returns the profile as it is stored and shared */
+  #store(repository: string, profile: RepositoryProfile): string {
     this.#recent.set(repository, profile);
+    const body = printProfile(profile);
     this.#file.write(() => {
-      const body = printProfile(profile);
       const before = this.#bodyOf(repository)?.length ?? 0;
       this.#put.run(repository, body, ++this.#changes);
       this.#bytes += body.length - before;
@@ -129,9 +168,14 @@ export class LearnedProfiles implements BootProfiles, Disposable {
         this.#recent.delete(String(gone['repository']));
       }
     });
+    return body;
   }
 
   [Symbol.dispose](): void {
     this.#file[Symbol.dispose]();
   }
+}
+
+function sharedKey(repository: string): string {
+  return `profile:1:${repository}`;
 }

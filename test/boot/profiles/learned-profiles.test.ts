@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 
 import { StoreHealth } from '../../../src/blobs/files/store-health.ts';
-import { LearnedProfiles } from '../../../src/boot/profiles/learned-profiles.ts';
+import { LearnedProfiles, type LearnedProfilesOptions } from '../../../src/boot/profiles/learned-profiles.ts';
 import type { ObservedStart } from '../../../src/boot/profiles/repository-profile.ts';
+import type { ByteCache } from '../../../src/cache/byte-cache.ts';
 import { digestOf } from '../../../src/core/digest.ts';
 import { parseRawText } from '../../../src/tar/raw-text.ts';
 import { Events } from '../../../src/telemetry/events.ts';
@@ -17,10 +18,13 @@ import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 let path: string;
 beforeEach(async () => void (path = join(await temporaryFolder(), 'records', 'profiles')));
 
-function open(): LearnedProfiles {
+function open({
+  file = path,
+  ...more
+}: Partial<LearnedProfilesOptions> & { readonly file?: string } = {}): LearnedProfiles {
   const logger = collectingLogger();
   const health = new StoreHealth({ events: new Events(logger) });
-  return cleanup.use(LearnedProfiles.open(path, { health, logger, storeBytes: 0 }));
+  return cleanup.use(LearnedProfiles.open(file, { health, logger, storeBytes: 0, ...more }));
 }
 
 function started(...files: readonly string[]): ObservedStart {
@@ -88,5 +92,37 @@ describe('learned profiles', () => {
     expect(await profiles.read(namedRepository('a'))).toEqual(OF_A);
     using again = open();
     expect(await again.read(namedRepository('a'))).toEqual(OF_A);
+  });
+
+  it('are those of all replicas: one that has seen less takes the profile of the others', async () => {
+    const values = new Map<string, Uint8Array>();
+    const shared: ByteCache = {
+      isAuthentic: true,
+      get: async (key) => {
+        const bytes = values.get(key);
+        return bytes && { bytes, tier: 'redis' };
+      },
+      set: async (key, bytes) => void values.set(key, bytes),
+      delete: async (key) => void values.delete(key),
+    };
+    let nowMs = 0;
+    const replica = { shared, now: () => nowMs };
+    const one = open(replica);
+    const other = open({ ...replica, file: `${path}-other` });
+    await one.learn('up/a', started('bin/a'));
+    await other.learn('up/a', started('bin/a'));
+    expect(await other.readNamed('up/a')).toEqual(OF_A);
+    nowMs = 10_000;
+    expect(await one.readNamed('up/a')).toEqual(OF_A);
+    // It has become its own.
+    values.clear();
+    const again = open({ file: path });
+    expect(await again.readNamed('up/a')).toEqual(OF_A);
+    for (const damaged of ['no JSON', '{}', 'x'.repeat(9 * 2 ** 20)]) {
+      for (const key of ['profile:1:up/a', 'profile:1:up/b']) values.set(key, Buffer.from(damaged));
+      nowMs += 10_000;
+      expect(await one.readNamed('up/a')).toEqual(OF_A);
+      expect(await one.readNamed('up/b')).toBeUndefined();
+    }
   });
 });
