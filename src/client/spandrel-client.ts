@@ -1,7 +1,7 @@
 import { type ErrorCode, isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { REQUEST_HEADER } from '../http/access/page-guard.ts';
-import { parseRawText } from '../tar/raw-text.ts';
-import { percentEncode } from '../tar/percent-encode.ts';
+import { parseRawText, printForTerminal } from '../tar/raw-text.ts';
+import { percentDecode, percentEncode } from '../tar/percent-encode.ts';
 import { realPause } from '../upstream/transport/backoff-ms.ts';
 import { askProxy, type Question, type Send } from './ask-proxy.ts';
 import { type Content, contentOf, printRange, type WantedRange } from './content.ts';
@@ -247,5 +247,5 @@ function isListing(response: Response): boolean {
 }
 
 function printPath(path: FilePath): string {
-  return typeof path === 'string' ? path : path.encoded;
+  return printForTerminal(typeof path === 'string' ? parseRawText(path) : percentDecode(path.encoded));
 }
