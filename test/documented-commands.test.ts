@@ -37,6 +37,7 @@ const NOT_RUN: readonly (readonly [begin: string, reason: string])[] = [
   ['helm ', 'needs a cluster: test/docker/helm-chart.test.ts checks the files'],
   ['aws ', 'needs AWS'],
   ['sed -i', 'changes the checkout: test/docker/kubernetes-eks.test.ts compares the table with the files'],
+  ['spandrel profile ', 'needs starts of containers: test/boot/learned-starts.test.ts runs it'],
   ['kubectl ', 'needs a cluster: test/docker/kubernetes-eks.test.ts checks the files'],
   [
     'npx spandrel serve',
