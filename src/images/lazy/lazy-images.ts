@@ -153,8 +153,12 @@ export class LazyImages {
     const indexers = servesTars(policies.of(target)) ? [indexer, inflatedIndexer] : [indexer];
     const indexing = images.flatMap(({ manifest }) => indexers.map((one) => one.restore(target, manifest)));
     await waitFor(Promise.all(indexing), signal);
-    const preparing = images.map(({ manifest }) => this.#deps.bootLayers.prepare(target, manifest));
-    await waitFor(Promise.all(preparing), signal);
+    const ofTags = this.#indexerOfTags(target);
+    const prepare = async ({ manifest }: PlatformManifest): Promise<void> => {
+      if (!(await staysWhole(ofTags, target, manifest)))
+        await this.#deps.bootLayers.prepare(target, manifest);
+    };
+    await waitFor(Promise.all(images.map(prepare)), signal);
   }
 
   /** Layers that {@link indexAnew} indexes. */
@@ -228,9 +232,11 @@ export class LazyImages {
   #startIndexing(target: Target, planning: Promise<ImagePlan>, form: V2Form): Promise<void> {
     const indexer = this.#indexerOf(form);
     const index = async ({ images }: ImagePlan): Promise<void> => {
-      await Promise.all(images.map(({ manifest }) => indexer.sociIndex(target, manifest, 'v2')));
-      if (form !== 'full')
-        await Promise.all(images.map(({ manifest }) => this.#deps.bootLayers.prepare(target, manifest)));
+      const build = async ({ manifest }: PlatformManifest): Promise<void> => {
+        const found = await indexer.sociIndex(target, manifest, 'v2');
+        if (found !== undefined && form !== 'full') await this.#deps.bootLayers.prepare(target, manifest);
+      };
+      await Promise.all(images.map(build));
     };
     const work = planning.then(index);
     // Possibly nobody waits; layers remember their failures.
@@ -246,8 +252,10 @@ export class LazyImages {
   async #isBootPending(target: Target, { images }: ImagePlan, form: V2Form): Promise<boolean> {
     if (form === 'full') return false;
     const { bootLayers } = this.#deps;
-    const pending = await Promise.all(images.map(({ manifest }) => bootLayers.isPending(target, manifest)));
-    return pending.includes(true);
+    const indexer = this.#indexerOf(form);
+    const isPending = async ({ manifest }: PlatformManifest): Promise<boolean> =>
+      (await bootLayers.isPending(target, manifest)) && !(await staysWhole(indexer, target, manifest));
+    return (await Promise.all(images.map(isPending))).includes(true);
   }
 
   async #isCurrent(target: Target, { images }: ImagePlan, form: V2Form): Promise<boolean> {
@@ -335,6 +343,16 @@ export class LazyImages {
 function formFor({ v2Form }: IndexPolicy, { isMirrored }: TagRequest): V2Form {
   if (v2Form !== undefined && !(isMirrored && v2Form === 'inflated')) return v2Form;
   return isMirrored ? 'mirror' : 'lean';
+}
+
+/** True if no layer can be lazy: then the image is answered as it is, without a boot layer. */
+async function staysWhole(
+  indexer: SociIndexer,
+  target: Target,
+  manifest: ManifestDocument,
+): Promise<boolean> {
+  const isSettled = await indexer.isSettled(target, manifest);
+  return isSettled && (await indexer.existingV2(target, manifest)) === undefined;
 }
 
 function layersOf(manifest: ManifestDocument): Descriptor[] {

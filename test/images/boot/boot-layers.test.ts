@@ -36,6 +36,7 @@ const SETTINGS = {
     { repository: 'now/**', bootLayer: 'now' },
     { repository: 'lean/**', v2Form: 'lean' },
     { repository: 'small/**', bootLayerBytes: 50 },
+    { repository: 'whole/**', minLayerBytes: 10_000_000 },
   ]),
 };
 const WANTED = ['usr/bin/tool', 'etc/a', 'etc/b', 'no/such'];
@@ -199,6 +200,39 @@ describe('index.bootLayer: next', () => {
       await push(repository);
       expect(await layerCount(repository)).toBe(3);
     }
+  });
+});
+
+describe('a warm job', () => {
+  it('makes the boot layer too', async () => {
+    const repository = 'team/warm';
+    profiles.give(repository, WANTED);
+    const tars = await push(repository);
+    const made = (): Promise<number> => app.metric('spandrel_boot_layers_total{outcome="made"}');
+    const before = await made();
+    const response = await fetch(`${app.adminUrl}/api/v1/warm`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ image: `up/${repository}:1` }),
+    });
+    expect(response.status).toBe(202);
+    await expect.poll(made, { timeout: 20_000 }).toBe(before + 1);
+    const { manifest } = await pullManifest(app, '1', { repository });
+    await expectBootLayer(app, repository, manifest, tars);
+    expect(await made()).toBe(before + 1);
+  });
+});
+
+describe('an image of which no layer can be lazy', () => {
+  it('stays as it is, and no boot layer is made for it', async () => {
+    const repository = 'whole/app';
+    profiles.give(repository, WANTED);
+    await push(repository);
+    const made = await app.metric('spandrel_boot_layers_total{outcome="made"}');
+    const { digest } = await pullManifest(app, '1', { repository });
+    const shown = await fetch(`${app.url}/v2/up/${repository}/_soci/images/1`);
+    expect(await shown.json()).toMatchObject({ digest });
+    expect(await app.metric('spandrel_boot_layers_total{outcome="made"}')).toBe(made);
   });
 });
 
