@@ -6,7 +6,7 @@ import { chooseBootFiles } from './choose-boot-files.ts';
 
 /**
  * The files of a boot layer, the most wanted first, as a user writes them: one path a line, a JSON list of
- * paths, or a profile in JSON, from which files are chosen.
+ * paths, or a profile in JSON, alone or as `spandrel profile export` writes it, from which files are chosen.
  * @returns `undefined` if it is JSON of something else
  * @throws SpandrelError QUERY_INVALID if the bytes of a path in a profile are malformed
  */
@@ -21,11 +21,19 @@ function parseJsonFiles(text: string): RawText[] | undefined {
   const json = tryParseJson(text);
   if (Array.isArray(json) && json.every((path) => typeof path === 'string')) return json.map(parseRawText);
   if (!isJsonObject(json)) return undefined;
-  const { starts, files } = json;
+  const { starts, files } = theOnlyProfile(json);
   if (typeof starts !== 'number' || !Array.isArray(files)) return undefined;
   const parsed = files.map(parseFile);
   if (!parsed.every((file) => file !== undefined)) return undefined;
   return chooseBootFiles({ starts, files: parsed }).map(({ path }) => path);
+}
+
+/** An export of one repository is a list with its profile. */
+function theOnlyProfile(json: Record<string, unknown>): Record<string, unknown> {
+  const { profiles } = json;
+  if (!Array.isArray(profiles)) return json;
+  const [profile, ...others]: unknown[] = profiles;
+  return isJsonObject(profile) && others.length === 0 ? profile : {};
 }
 
 /** A path that is not UTF-8 has its bytes beside it. */
