@@ -17,6 +17,7 @@ import {
   type UpstreamRequestKind,
   type WorkerPoolName,
 } from './metrics.ts';
+import type { PublishedImage } from './published-image.ts';
 import {
   logOperationsRequest,
   logServedRequest,
@@ -42,16 +43,6 @@ export type CircuitChange =
   | { readonly kind: 'opened'; readonly host: string; readonly why: string; readonly until: string }
   | { readonly kind: 'closed'; readonly host: string };
 
-/** What the publication of an image has pushed. */
-export interface PublishedImage {
-  readonly tag: string | undefined;
-  /** Of the converted image; none for a v1 index. */
-  readonly digest: string | undefined;
-  readonly blobs: number;
-  readonly manifests: number;
-  readonly bytes: number;
-}
-
 /**
  * Events of the proxy. Each method stands for one event: it updates metrics, writes the log line and sets
  * attributes of the trace, whichever the event has.
@@ -63,6 +54,7 @@ export class Events {
   readonly limits: LimitEvents;
   #configProblems: readonly string[] = [];
   #needRestart: readonly string[] = [];
+  readonly #refusing = new Set<string>();
 
   constructor(logger: Logger, metrics: Metrics = new Metrics()) {
     this.#logger = logger;
@@ -88,6 +80,11 @@ export class Events {
   /** Reads the state of the store whenever the metrics are printed. */
   watchStore(read: () => Promise<StoreState>): void {
     this.#metrics.watchStore(read);
+  }
+
+  /** Asks whether the proxy is ready whenever the metrics are printed. */
+  watchReady(read: () => Promise<boolean>): void {
+    this.#metrics.watchReady(read);
   }
 
   /** All metrics in the text format of Prometheus. */
@@ -227,14 +224,21 @@ export class Events {
     this.#logger.warn({ upstream, cause: String(cause) }, 'ECR issued no token');
   }
 
+  /** Upstreams that refuse the credentials of the proxy. */
+  get refusingUpstreams(): readonly string[] {
+    return [...this.#refusing];
+  }
+
   /** @param isNews they were refused before; only that is logged */
   credentialsAccepted(upstream: string, isNews: boolean): void {
     this.#metrics.upstreamCredentialsRefused.set({ upstream }, 0);
+    this.#refusing.delete(upstream);
     if (isNews) this.#logger.info({ upstream }, 'the upstream accepts the credentials of the proxy again');
   }
 
   credentialsRefused(upstream: string, user: string | undefined, cause: string): void {
     this.#metrics.upstreamCredentialsRefused.set({ upstream }, 1);
+    this.#refusing.add(upstream);
     this.#logger.warn(
       { upstream, user, cause },
       'the upstream refuses the credentials of the proxy: see its auth in the configuration',

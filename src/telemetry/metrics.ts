@@ -3,6 +3,7 @@ import { SHORTAGES } from '../core/system/shortage.ts';
 import { collectDefaultMetrics } from 'prom-client';
 
 import { DROP_REASONS } from './drop-reason.ts';
+import { HeldResources } from './held-resources.ts';
 import { type MetricDescription, MetricRegistry } from './metric-registry.ts';
 import { START_OUTCOMES } from './start-outcomes.ts';
 import { packageVersion } from './package-version.ts';
@@ -276,8 +277,7 @@ export class Metrics {
     ['thread', 'step'],
   );
   readonly #held = this.#gauge('held', 'Resources in use; all are 0 at rest', ['what']);
-  readonly #holds = new Map<HeldKind, number>();
-  readonly #holders: { readonly what: HeldKind; readonly count: () => number }[] = [];
+  readonly #holds = new HeldResources<HeldKind>();
   readonly fillsInProgress = this.#gauge(
     'fills_in_progress',
     'Blobs that are being fetched from upstreams',
@@ -289,6 +289,8 @@ export class Metrics {
     'Requests that joined work of the same kind instead of starting it again',
     ['what'],
   );
+  readonly #ready = this.#gauge('ready', '1 while `/readyz` answers 200, 0 while it answers 503', []);
+  #readReady: (() => Promise<boolean>) | undefined;
   readonly configCurrent = this.#gauge(
     'config_current',
     '1 if the running configuration is the one in the files, 0 while that is refused or waits for a restart',
@@ -345,20 +347,17 @@ export class Metrics {
 
   /** Counts a resource as held until the result is disposed of. */
   hold(what: HeldKind): Disposable {
-    const change = (by: number): unknown => this.#holds.set(what, (this.#holds.get(what) ?? 0) + by);
-    change(1);
-    let isHeld = true;
-    return {
-      [Symbol.dispose]: () => {
-        if (isHeld) change(-1);
-        isHeld = false;
-      },
-    };
+    return this.#holds.hold(what);
   }
 
   /** Adds the count of an owner that counts its resources itself; see {@link hold}. */
   watchHeld(what: HeldKind, count: () => number): void {
-    this.#holders.push({ what, count });
+    this.#holds.watch(what, count);
+  }
+
+  /** Asks whether the proxy is ready whenever the metrics are printed. */
+  watchReady(read: () => Promise<boolean>): void {
+    this.#readReady = read;
   }
 
   /** Reads the state of the store whenever the metrics are printed. */
@@ -369,10 +368,11 @@ export class Metrics {
   /** All metrics in the text format of Prometheus. */
   async print(): Promise<{ contentType: string; text: string }> {
     for (const [pool, length] of this.#queues) this.#workerQueue.set({ pool }, length());
-    const held = this.#countHeld();
+    const held = this.#holds.counts;
     for (const [what, count] of held) this.#held.set({ what }, count);
     this.#requestsInFlight.set(held.get('request') ?? 0);
     this.#upstreamRequestsInFlight.set(held.get('upstream_request') ?? 0);
+    if (this.#readReady !== undefined) this.#ready.set((await this.#readReady()) ? 1 : 0);
     if (this.#readStore !== undefined) this.#showStore(await this.#readStore());
     return {
       contentType: this.#registry.registry.contentType,
@@ -389,11 +389,5 @@ export class Metrics {
     this.#storeWritable.set(isWritable ? 1 : 0);
     this.#storeLocked.set(isLocked ? 1 : 0);
     this.#storeFreeBytes.set(freeBytes ?? Number.NaN);
-  }
-
-  #countHeld(): ReadonlyMap<HeldKind, number> {
-    const counts = new Map(this.#holds);
-    for (const { what, count } of this.#holders) counts.set(what, (counts.get(what) ?? 0) + count());
-    return counts;
   }
 }

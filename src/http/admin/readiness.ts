@@ -49,6 +49,7 @@ export class ReadinessChecks {
 
   constructor(deps: ReadinessDeps) {
     this.#deps = deps;
+    deps.events.watchReady(async () => (await this.run()).status === 'ready');
   }
 
   /** Run all checks at the same time; takes two seconds at most. */
@@ -80,6 +81,9 @@ export class ReadinessChecks {
       ...events.limits.conditions,
       ...this.#deps.connections().flatMap((of) => of.problems),
       ...events.configProblems.map((problem) => `the configuration in the files is refused: ${problem}`),
+      ...events.refusingUpstreams.map(
+        (name) => `upstream ${name} refuses the credentials of the proxy: see its auth, and the log`,
+      ),
       ...events.needRestart.map((key) => `${key}: changed in the files, in use only after a restart`),
       ...(isLocked ? [] : [lost]),
     ];

@@ -6,14 +6,15 @@ import type { Connections } from '../../../src/http/listener/connections.ts';
 import { Events } from '../../../src/telemetry/events.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
 
-it('warnings name what needs attention, and keep no proxy from being ready', async () => {
+it('warnings name what needs attention, and keep no proxy from being ready; a metric tells', async () => {
   const events = new Events(collectingLogger());
   let isLocked = true;
+  let isWritable = true;
   let certificateProblems: readonly string[] = [];
   const checks = new ReadinessChecks({
     accepting: () => true,
     blobs: {
-      state: () => Promise.resolve({ isWritable: true, isLocked, freeBytes: 1 }),
+      state: () => Promise.resolve({ isWritable, isLocked, freeBytes: 1 }),
     } as unknown as BlobStore,
     redis: undefined,
     clients: [],
@@ -36,6 +37,12 @@ it('warnings name what needs attention, and keep no proxy from being ready', asy
     ],
   });
 
+  events.credentialsRefused('corp', 'robot', 'it answered 401');
+  expect((await checks.run()).warnings).toContain(
+    'upstream corp refuses the credentials of the proxy: see its auth, and the log',
+  );
+  events.credentialsAccepted('corp', true);
+
   events.configApplied('SIGHUP', ['upstreams', 'storage.maxBytes']);
   [certificateProblems, isLocked] = [[], true];
   expect(await checks.run()).toMatchObject({
@@ -48,4 +55,11 @@ it('warnings name what needs attention, and keep no proxy from being ready', asy
   events.configApplied('SIGHUP', []);
   [certificateProblems, isLocked] = [[], true];
   expect(await checks.run()).toMatchObject({ status: 'ready', warnings: [] });
+
+  const metric = async (): Promise<string | undefined> =>
+    /^spandrel_ready (\d)$/m.exec((await events.printMetrics()).text)?.[1];
+  expect(await metric()).toBe('1');
+  isWritable = false;
+  expect(await checks.run()).toMatchObject({ status: 'failing', missing: ['store'] });
+  expect(await metric()).toBe('0');
 });
