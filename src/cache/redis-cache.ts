@@ -1,5 +1,6 @@
 import { Cluster, Redis } from 'ioredis';
 
+import { nodeErrorCode } from '../core/node-error-code.ts';
 import type { Secret } from '../core/secret.ts';
 import type { Events } from '../telemetry/events.ts';
 import type { ByteCache, CacheHit } from './byte-cache.ts';
@@ -48,6 +49,9 @@ export class RedisCache implements ByteCache, AsyncDisposable {
   readonly #ttlSeconds: number;
   readonly #events: Events;
   readonly #seal: ValueSeal | undefined;
+  #fault: string | undefined;
+  /** Logged since the connection was lost: a refused password shows only when Redis is back. */
+  readonly #causes = new Set<string>();
   #closing = false;
 
   constructor(deps: RedisCacheDeps) {
@@ -56,15 +60,17 @@ export class RedisCache implements ByteCache, AsyncDisposable {
     this.#seal = deps.key && new ValueSeal(deps.key);
     const address = parseRedisUrl(deps.url, deps);
     this.#redis = deps.cluster ? openCluster(address) : new Redis({ ...address, ...COMMON, retryStrategy });
-    let reachable = true;
     this.#redis.on('ready', () => {
-      reachable = true;
+      this.#fault = undefined;
+      this.#causes.clear();
       this.#events.redisConnected();
     });
     this.#redis.on('error', (error: Error) => {
       this.#events.limits.failed(error);
-      this.#events.redisUnreachable(error.message, reachable);
-      reachable = false;
+      const cause = causeOf(error);
+      this.#events.redisUnreachable(error.message, !this.#causes.has(cause));
+      this.#causes.add(cause);
+      this.#fault = cause;
     });
   }
 
@@ -78,6 +84,11 @@ export class RedisCache implements ByteCache, AsyncDisposable {
       this.#redis.once('ready', () => resolve());
       this.#redis.once('error', () => resolve());
     });
+  }
+
+  /** The last failure since the connection was lost: a code of Redis (WRONGPASS) or of the system. */
+  get fault(): string | undefined {
+    return this.#fault;
   }
 
   get ready(): boolean {
@@ -162,4 +173,9 @@ function openCluster({ host, port, db: _db, ...ofEveryNode }: RedisAddress): Clu
     // Certificates name hosts; by default the library connects to addresses.
     dnsLookup: (address, callback) => callback(null, address),
   });
+}
+
+/** Few words, of closed sets: `WRONGPASS` of "WRONGPASS invalid username-password pair", `ECONNREFUSED`. */
+function causeOf(error: Error): string {
+  return /^[A-Z]{4,}(?= )/.exec(error.message)?.[0] ?? (nodeErrorCode(error) || error.name);
 }

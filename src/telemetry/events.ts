@@ -275,10 +275,10 @@ export class Events {
     this.#logger.info('redis connected');
   }
 
-  /** @param wasReachable true for the first failure since the last connection; only that is logged */
-  redisUnreachable(cause: string, wasReachable: boolean): void {
+  /** @param isNews the first failure of its kind since the last connection; only that is logged */
+  redisUnreachable(cause: string, isNews: boolean): void {
     this.#metrics.redisErrors.inc({ op: 'connect' });
-    if (wasReachable) this.#logger.warn({ cause }, 'redis lost: reads are slower until it is back');
+    if (isNews) this.#logger.warn({ cause }, 'redis lost: reads are slower until it is back');
   }
 
   redisFailed(op: 'get' | 'set' | 'del' | 'ping' | 'seal'): void {

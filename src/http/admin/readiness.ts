@@ -81,6 +81,7 @@ export class ReadinessChecks {
       ...events.limits.conditions,
       ...this.#deps.connections().flatMap((of) => of.problems),
       ...events.configProblems.map((problem) => `the configuration in the files is refused: ${problem}`),
+      ...(redis?.fault === undefined ? [] : [`Redis is lost (${redis.fault}): see cache.redis, and the log`]),
       ...events.refusingUpstreams.map(
         (name) => `upstream ${name} refuses the credentials of the proxy: see its auth, and the log`,
       ),
