@@ -1,10 +1,10 @@
 import { type Shortage, shortageOf, SHORTAGES } from '../core/system/shortage.ts';
 import { Conditions } from './conditions.ts';
-import { Descriptors } from './descriptors.ts';
+import { Descriptors } from './limits/descriptors.ts';
 import type { Logger } from './logger.ts';
-import type { DropReason } from './drop-reason.ts';
+import type { DropReason } from './limits/drop-reason.ts';
 import type { Metrics } from './metrics.ts';
-import { WAIT_REASONS, type WaitReason } from './wait-reason.ts';
+import { WAIT_REASONS, type WaitReason } from './limits/wait-reason.ts';
 
 /** How much of a limit is in use. */
 interface Use {

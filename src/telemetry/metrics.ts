@@ -2,7 +2,7 @@ import { V2_FORMS } from '../config/index-rule.ts';
 import { SHORTAGES } from '../core/system/shortage.ts';
 import { collectDefaultMetrics } from 'prom-client';
 
-import { DROP_REASONS } from './drop-reason.ts';
+import { DROP_REASONS } from './limits/drop-reason.ts';
 import { HeldResources } from './held-resources.ts';
 import { type MetricDescription, MetricRegistry } from './metric-registry.ts';
 import { START_OUTCOMES } from './start-outcomes.ts';

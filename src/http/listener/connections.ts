@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 
-import { Descriptors } from '../../telemetry/descriptors.ts';
+import { Descriptors } from '../../telemetry/limits/descriptors.ts';
 import type { Events } from '../../telemetry/events.ts';
 import { type CertificateDates, readCertificateDates } from './certificate-dates.ts';
 import type { NodeServer } from './create-node-server.ts';

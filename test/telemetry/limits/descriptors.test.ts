@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 
-import { Descriptors } from '../../src/telemetry/descriptors.ts';
-import { runProgramSync } from '../helpers/programs.ts';
+import { Descriptors } from '../../../src/telemetry/limits/descriptors.ts';
+import { runProgramSync } from '../../helpers/programs.ts';
 
 function limits(soft: string): string {
   return `Limit                     Soft Limit           Hard Limit           Units     
