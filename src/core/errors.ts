@@ -115,7 +115,8 @@ export const ERRORS = {
   STORE_FULL: entry(
     503,
     true,
-    'The blob does not fit into the store. Raise `storage.maxBytes` or free the disk.',
+    'The blob does not fit into the store: raise `storage.maxBytes`. Or the disk is full: free it, and do ' +
+      'not raise the limit.',
   ),
   STORE_FAILED: entry(500, true, 'The store cannot read or write a file.'),
   STORE_LOCKED: entry(

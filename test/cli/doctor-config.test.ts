@@ -1,4 +1,4 @@
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { readFile, rm, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { afterEach, describe, expect, it, vi } from 'vitest';
@@ -15,6 +15,7 @@ import { RedisServer } from '../helpers/redis-server.ts';
 import { runInProcess } from '../helpers/run-in-process.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
 import { makeSecret } from '../helpers/secrets.ts';
+import { SmallDisk } from '../helpers/small-disk.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 afterEach(() => {
@@ -184,6 +185,22 @@ describe('doctor --config, Redis and disk', () => {
       expect.stringMatching(/^note storage.maxBytes .* is more than the disk has/),
     ]);
     expect(await on({ root: join(root, 'none') })).toEqual([expect.stringMatching(/^note there is no /)]);
+  });
+
+  it('calls a small disk full below a twentieth, and then advises to free it', async () => {
+    const disk = cleanup.use(await SmallDisk.create(32e6));
+    const on = (): Promise<string[]> => check({ storage: { root: disk.path, maxBytes: '16MiB' } });
+    for (const name of ['a', 'b', 'c']) {
+      expect(await on()).toEqual([expect.stringMatching(/^ok \d+(\.\d)? [MG]B of .* are free at /)]);
+      await writeFile(join(disk.path, name), Buffer.alloc(9e6));
+    }
+    await writeFile(join(disk.path, 'd'), Buffer.alloc(4e6));
+    // Where nothing can be mounted, the folder is on the disk of the machine.
+    const { bavail, blocks } = await statfs(disk.path);
+    const isFull = bavail < blocks / 20;
+    expect(await on()).toEqual([
+      expect.stringMatching(isFull ? /^problem the disk is full: \d MB of 32 MB are free/ : /^ok /),
+    ]);
   });
 });
 

@@ -22,8 +22,9 @@ import { type Finding, Report } from './finding.ts';
 import { nextStep } from './next-step.ts';
 
 const RENEW = 'renew it, or correct the clock of this machine; the proxy reads changed files itself';
-/** Less than this stops fills before eviction can help. */
+/** Less than this stops fills before eviction can help: a twentieth of a small volume. */
 const LEAST_FREE_BYTES = 256 * 1024 * 1024;
+const LEAST_FREE_SHARE = 1 / 20;
 
 /**
  * Checks what the configuration names on this machine: certificates, users, token, disk, Redis.
@@ -121,13 +122,17 @@ async function checkDisk(report: Report, { root, maxBytes }: Config['storage']):
     await access(root, constants.W_OK | constants.X_OK);
     const { bsize, bavail, blocks } = await statfs(root);
     const [freeBytes, diskBytes] = [bavail * bsize, blocks * bsize];
-    const sizes = `${formatGigabytes(freeBytes)} of ${formatGigabytes(diskBytes)} GB are free at ${root}`;
-    if (freeBytes < LEAST_FREE_BYTES)
-      report.problem(`the disk is full: ${sizes}`, nextStep('STORE_FULL'), { code: 'STORE_FULL' });
+    const sizes = `${formatBytes(freeBytes)} of ${formatBytes(diskBytes)} are free at ${root}`;
+    if (freeBytes < Math.min(LEAST_FREE_BYTES, diskBytes * LEAST_FREE_SHARE))
+      report.problem(
+        `the disk is full: ${sizes}`,
+        'free what else is on it (du), enlarge it, or lower storage.maxBytes and restart',
+        { code: 'STORE_FULL' },
+      );
     else if (maxBytes > diskBytes)
       report.note(
-        `storage.maxBytes (${formatGigabytes(maxBytes)} GB) is more than the disk has: ${sizes}`,
-        `lower it to ${formatGigabytes(diskBytes * 0.9)} GB: the proxy then evicts before the disk is full`,
+        `storage.maxBytes (${formatBytes(maxBytes)}) is more than the disk has: ${sizes}`,
+        `lower it to ${formatBytes(diskBytes * 0.9)}: the proxy then evicts before the disk is full`,
       );
     else report.ok(sizes);
   } catch (error) {
@@ -160,6 +165,6 @@ async function checkRedis(report: Report, config: Config, read: ReadFile): Promi
   }
 }
 
-function formatGigabytes(bytes: number): string {
-  return (bytes / 1e9).toFixed(1);
+function formatBytes(bytes: number): string {
+  return bytes < 1e9 ? `${Math.round(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
 }

@@ -27,7 +27,8 @@ const STEPS: Partial<Record<ErrorCode, string>> = {
     'check url of this upstream: the server is not a registry, or a gateway is in front of it',
   UPSTREAM_THROTTLED: 'wait until the registry takes requests again, or raise its quota',
   IMAGE_UNSUPPORTED: NOT_AN_IMAGE,
-  STORE_FULL: 'raise storage.maxBytes, or free the disk of the proxy; then pull again',
+  STORE_FULL:
+    'see the log of the proxy: ENOSPC means that the disk is full (free it); else raise storage.maxBytes',
   STORE_FAILED:
     "check the disk of the proxy: storage.root must be writable (read-only, I/O errors: the proxy's log)",
   BLOB_CORRUPT: PUSH_AGAIN,
