@@ -1,8 +1,8 @@
 import { parseArgs } from 'node:util';
 
-import { describeNetwork, enterOwnNetwork } from './own-network.ts';
-import { formatTable, saveResults } from './report.ts';
-import { writeResultsDocument } from './results-document.ts';
+import { describeNetwork, enterOwnNetwork } from './processes/own-network.ts';
+import { formatTable, saveResults } from './reports/report.ts';
+import { writeResultsDocument } from './reports/results-document.ts';
 import type { Scenario } from './scenario.ts';
 import { beside } from './scenarios/beside.ts';
 import { burst } from './scenarios/burst.ts';
@@ -14,7 +14,7 @@ import { parallel } from './scenarios/parallel.ts';
 import { soak } from './scenarios/soak.ts';
 import { span } from './scenarios/span.ts';
 import { warm } from './scenarios/warm.ts';
-import { parseWire } from './wire.ts';
+import { parseWire } from './clients/wire.ts';
 
 const SCENARIOS: readonly Scenario[] = [
   burst,

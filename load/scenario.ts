@@ -1,5 +1,5 @@
-import type { Chart } from './chart.ts';
-import type { Wire } from './wire.ts';
+import type { Chart } from './reports/chart.ts';
+import type { Wire } from './clients/wire.ts';
 
 /** A question that a run answers. */
 export interface Scenario {

@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 
-import { printResults } from '../load/results-document.ts';
+import { printResults } from '../load/reports/results-document.ts';
 import { COMMAND_NAMES, printCommandHelp, printUsage } from '../src/cli/run-command.ts';
 import { printConfigTable, printDefaultConfig, printFieldTable } from '../src/config/print-config-table.ts';
 import { printConfigSchema } from '../src/config/print-config-schema.ts';

@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeEach } from 'vitest';
 
 import { cleanup } from './helpers/cleanup.ts';
 import { collectOutput, TEST_MARK } from './helpers/collected-output.ts';
-import { LeakCheck } from './helpers/leak-check.ts';
+import { LeakCheck } from './helpers/faults/leak-check.ts';
 
 const leaks = new LeakCheck();
 

@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { generateDocuments } from '../scripts/generate-docs.ts';
 import { ADMIN_PAGE, REGISTRY_PAGE } from '../src/http/responses/front-page.ts';
 import { Metrics } from '../src/telemetry/metrics.ts';
-import { ROUTE_SAMPLES } from './helpers/route-samples.ts';
+import { ROUTE_SAMPLES } from './helpers/clients/route-samples.ts';
 
 const ROOT = resolve(import.meta.dirname, '..');
 const README_BYTES = 6 * 1024;

@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { parse as parseYaml } from 'yaml';
 
 import { parseConfig } from '../src/config/parse-config.ts';
-import { fencedBlocks } from './helpers/shell-blocks.ts';
+import { fencedBlocks } from './helpers/clients/shell-blocks.ts';
 
 const DOCS = resolve(import.meta.dirname, '../docs');
 

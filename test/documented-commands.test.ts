@@ -5,12 +5,12 @@ import { join, resolve } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 
 import { COMMAND_NAMES, printCommandHelp } from '../src/cli/run-command.ts';
-import { startDemoRegistry } from './helpers/demo-upstream.ts';
+import { startDemoRegistry } from './helpers/upstreams/demo-upstream.ts';
 import { cleanup } from './helpers/cleanup.ts';
 import { runProgram, tryProgram } from './helpers/programs.ts';
 import { proxyWith } from './helpers/proxy-with.ts';
 import type { RunningApp } from './helpers/running-app.ts';
-import { fencedBlocks, hasShape, shapeOf, shellBlocks } from './helpers/shell-blocks.ts';
+import { fencedBlocks, hasShape, shapeOf, shellBlocks } from './helpers/clients/shell-blocks.ts';
 import { temporaryFolder } from './helpers/temporary-folder.ts';
 
 const ROOT = resolve(import.meta.dirname, '..');

@@ -1,7 +1,7 @@
-import { ProxyProcess } from '../proxy-process.ts';
+import { ProxyProcess } from '../processes/proxy-process.ts';
 import { startDockerRegistryMirror } from './docker-registry-mirror.ts';
 import { cacheWithNginx } from './nginx.ts';
-import type { CertificateFiles } from '../../test/helpers/certificates.ts';
+import type { CertificateFiles } from '../../test/helpers/upstreams/certificates.ts';
 import type { Peer } from './peer.ts';
 
 /**

@@ -1,5 +1,5 @@
 import type { Program } from '../../test/helpers/programs.ts';
-import { ManagedProcess } from '../managed-process.ts';
+import { ManagedProcess } from '../processes/managed-process.ts';
 import type { Peer } from './peer.ts';
 
 /** A program from Debian as a peer; its repositories keep their names. */

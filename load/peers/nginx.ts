@@ -1,8 +1,8 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import type { CertificateFiles } from '../../test/helpers/certificates.ts';
-import { BLOB_FOLDER } from '../sample-image.ts';
+import type { CertificateFiles } from '../../test/helpers/upstreams/certificates.ts';
+import { BLOB_FOLDER } from '../samples/sample-image.ts';
 import { ManagedPeer } from './managed-peer.ts';
 import { freePort, type Peer } from './peer.ts';
 

@@ -1,14 +1,14 @@
 import { join } from 'node:path';
 
-import type { BesideOptions, BesideResult } from '../beside-main.ts';
-import { DemoUpstream } from '../demo-upstream.ts';
-import { ProxyProcess } from '../proxy-process.ts';
-import { runClient } from '../run-client.ts';
-import { largeLayer, type SampleImage, writeSampleImage } from '../sample-image.ts';
+import type { BesideOptions, BesideResult } from '../processes/beside-main.ts';
+import { DemoUpstream } from '../processes/demo-upstream.ts';
+import { ProxyProcess } from '../processes/proxy-process.ts';
+import { runClient } from '../clients/run-client.ts';
+import { largeLayer, type SampleImage, writeSampleImage } from '../samples/sample-image.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
-import { ScratchFolder } from '../scratch-folder.ts';
+import { ScratchFolder } from '../processes/scratch-folder.ts';
 
-const MAIN = new URL('../beside-main.ts', import.meta.url).pathname;
+const MAIN = new URL('../processes/beside-main.ts', import.meta.url).pathname;
 const LAYER_MIB = 200;
 const READERS = 200;
 const RANGE_BYTES = 64 * 1024;

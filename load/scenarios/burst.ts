@@ -1,17 +1,17 @@
-import type { CertificateFiles } from '../../test/helpers/certificates.ts';
-import type { BurstOptions } from '../burst-clients-main.ts';
-import type { Chart } from '../chart.ts';
-import { DemoUpstream } from '../demo-upstream.ts';
-import { createTrustedCertificate } from '../listener-certificate.ts';
+import type { CertificateFiles } from '../../test/helpers/upstreams/certificates.ts';
+import type { BurstOptions } from '../clients/burst-clients-main.ts';
+import type { Chart } from '../reports/chart.ts';
+import { DemoUpstream } from '../processes/demo-upstream.ts';
+import { createTrustedCertificate } from '../processes/listener-certificate.ts';
 import { COLD_PEERS } from '../peers/cold-peers.ts';
 import type { Peer } from '../peers/peer.ts';
-import { percentile } from '../percentile.ts';
-import { runClient } from '../run-client.ts';
-import { type SampleImage, writeSampleImage } from '../sample-image.ts';
-import type { SamplePull } from '../sample-pull.ts';
+import { percentile } from '../reports/percentile.ts';
+import { runClient } from '../clients/run-client.ts';
+import { type SampleImage, writeSampleImage } from '../samples/sample-image.ts';
+import type { SamplePull } from '../samples/sample-pull.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
-import { ScratchFolder } from '../scratch-folder.ts';
-import { type Wire, WIRES } from '../wire.ts';
+import { ScratchFolder } from '../processes/scratch-folder.ts';
+import { type Wire, WIRES } from '../clients/wire.ts';
 
 const REGISTRY = { latencyMs: 20, bytesPerSecond: 25e6 };
 /** About 60 MB compressed. */
@@ -25,7 +25,7 @@ const ROUNDS_OF_ONE_CLIENT = 3;
 /** The upstream and docker-registry are measured without TLS only. */
 const TLS_PATHS: ReadonlySet<string> = new Set(['proxy', 'nginx slice']);
 
-const CLIENTS_MAIN = new URL('../burst-clients-main.ts', import.meta.url).pathname;
+const CLIENTS_MAIN = new URL('../clients/burst-clients-main.ts', import.meta.url).pathname;
 
 interface Burst {
   readonly clients: number;

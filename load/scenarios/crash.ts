@@ -1,15 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { seededRandom } from '../../test/helpers/seeded-random.ts';
-import { WrongBytesError } from '../blob-checker.ts';
-import type { Chart } from '../chart.ts';
-import { DemoUpstream } from '../demo-upstream.ts';
-import { percentile } from '../percentile.ts';
-import { ProxyProcess } from '../proxy-process.ts';
-import { type SampleImage, writeSampleImage } from '../sample-image.ts';
-import { SamplePuller } from '../sample-pull.ts';
+import { WrongBytesError } from '../clients/blob-checker.ts';
+import type { Chart } from '../reports/chart.ts';
+import { DemoUpstream } from '../processes/demo-upstream.ts';
+import { percentile } from '../reports/percentile.ts';
+import { ProxyProcess } from '../processes/proxy-process.ts';
+import { type SampleImage, writeSampleImage } from '../samples/sample-image.ts';
+import { SamplePuller } from '../samples/sample-pull.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
-import { ScratchFolder } from '../scratch-folder.ts';
+import { ScratchFolder } from '../processes/scratch-folder.ts';
 
 const REGISTRY = { latencyMs: 20, bytesPerSecond: 25e6 };
 /** About 40 MB compressed. */

@@ -2,17 +2,17 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { type Program, runProgram } from '../../test/helpers/programs.ts';
-import type { IndexResult } from '../index-main.ts';
-import { timeCommand } from '../timed-command.ts';
-import { DemoUpstream } from '../demo-upstream.ts';
-import { percentile } from '../percentile.ts';
-import { ProxyProcess } from '../proxy-process.ts';
-import { largeLayer, type SampleImage, writeImageOf } from '../sample-image.ts';
-import { makeLargeTar, type SampleTar } from '../sample-tars.ts';
+import type { IndexResult } from '../processes/index-main.ts';
+import { timeCommand } from '../processes/timed-command.ts';
+import { DemoUpstream } from '../processes/demo-upstream.ts';
+import { percentile } from '../reports/percentile.ts';
+import { ProxyProcess } from '../processes/proxy-process.ts';
+import { largeLayer, type SampleImage, writeImageOf } from '../samples/sample-image.ts';
+import { makeLargeTar, type SampleTar } from '../samples/sample-tars.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
-import { ScratchFolder } from '../scratch-folder.ts';
+import { ScratchFolder } from '../processes/scratch-folder.ts';
 
-const MAIN = new URL('../index-main.ts', import.meta.url).pathname;
+const MAIN = new URL('../processes/index-main.ts', import.meta.url).pathname;
 const ROUNDS = 3;
 const TAR_BYTES = 1e9;
 

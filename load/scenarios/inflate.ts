@@ -1,14 +1,14 @@
 import { stat } from 'node:fs/promises';
 
 import { type Program, runProgram } from '../../test/helpers/programs.ts';
-import type { InflateResult } from '../inflate-main.ts';
-import { percentile } from '../percentile.ts';
-import { makeSampleTars, type SampleTar } from '../sample-tars.ts';
+import type { InflateResult } from '../processes/inflate-main.ts';
+import { percentile } from '../reports/percentile.ts';
+import { makeSampleTars, type SampleTar } from '../samples/sample-tars.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
-import { ScratchFolder } from '../scratch-folder.ts';
-import { type CommandTimes, hashOutput, timeCommand } from '../timed-command.ts';
+import { ScratchFolder } from '../processes/scratch-folder.ts';
+import { type CommandTimes, hashOutput, timeCommand } from '../processes/timed-command.ts';
 
-const MAIN = new URL('../inflate-main.ts', import.meta.url).pathname;
+const MAIN = new URL('../processes/inflate-main.ts', import.meta.url).pathname;
 /** `zlib raw` has neither CRC-32 nor checkpoints, `zlib gunzip` verifies the CRC-32, `fflate` does not. */
 const ENGINES = ['wasm', 'pako', 'zlib raw', 'zlib gunzip', 'fflate'] as const;
 /** Programs that decompress a file. All verify the CRC-32. */

@@ -1,13 +1,13 @@
 import { runProgram } from '../../test/helpers/programs.ts';
-import { DemoUpstream } from '../demo-upstream.ts';
-import type { LazyStart } from '../lazy-clients-main.ts';
-import { createTrustedCertificate } from '../listener-certificate.ts';
-import { percentile } from '../percentile.ts';
-import { ProxyProcess } from '../proxy-process.ts';
-import { pullImage } from '../pull-image.ts';
+import { DemoUpstream } from '../processes/demo-upstream.ts';
+import type { LazyStart } from '../clients/lazy-clients-main.ts';
+import { createTrustedCertificate } from '../processes/listener-certificate.ts';
+import { percentile } from '../reports/percentile.ts';
+import { ProxyProcess } from '../processes/proxy-process.ts';
+import { pullImage } from '../clients/pull-image.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
-import { ScratchFolder } from '../scratch-folder.ts';
-import { type Wire, WIRES } from '../wire.ts';
+import { ScratchFolder } from '../processes/scratch-folder.ts';
+import { type Wire, WIRES } from '../clients/wire.ts';
 
 const LATENCY_MS = 20;
 const BYTES_PER_SECOND = 25e6;
@@ -17,7 +17,7 @@ const FIRST_FILE = 'app/main.py';
 /** What a tag names to nodes (`index.v2Form`): layers as they are, or their tars. */
 const FORMS = ['lean', 'inflated'] as const;
 
-const CLIENTS_MAIN = new URL('../lazy-clients-main.ts', import.meta.url).pathname;
+const CLIENTS_MAIN = new URL('../clients/lazy-clients-main.ts', import.meta.url).pathname;
 
 /** N nodes start one image lazily at the same time. */
 export const lazy: Scenario = {

@@ -1,11 +1,11 @@
-import { DemoUpstream } from '../demo-upstream.ts';
-import type { ParallelOptions } from '../parallel-clients-main.ts';
+import { DemoUpstream } from '../processes/demo-upstream.ts';
+import type { ParallelOptions } from '../clients/parallel-clients-main.ts';
 import { COLD_PEERS } from '../peers/cold-peers.ts';
-import { percentile } from '../percentile.ts';
-import { runClient } from '../run-client.ts';
-import { largeLayer, type SampleBlob, writeSampleImage } from '../sample-image.ts';
+import { percentile } from '../reports/percentile.ts';
+import { runClient } from '../clients/run-client.ts';
+import { largeLayer, type SampleBlob, writeSampleImage } from '../samples/sample-image.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
-import { ScratchFolder } from '../scratch-folder.ts';
+import { ScratchFolder } from '../processes/scratch-folder.ts';
 
 const REGISTRY = { latencyMs: 20, bytesPerSecond: 25e6 };
 /** A little less than 20 ranges of 4 MiB compressed. */
@@ -17,7 +17,7 @@ const SEED = 7;
 /** Until docker-registry has the blob, it sends all of it for each range. */
 const CAPS: Readonly<Record<string, number>> = { 'docker-registry': 0 };
 
-const CLIENTS_MAIN = new URL('../parallel-clients-main.ts', import.meta.url).pathname;
+const CLIENTS_MAIN = new URL('../clients/parallel-clients-main.ts', import.meta.url).pathname;
 
 /** Nodes request all ranges of a cold blob, many concurrently, as in SOCI's parallel pull. */
 export const parallel: Scenario = {

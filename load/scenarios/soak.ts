@@ -2,16 +2,21 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { seededRandom } from '../../test/helpers/seeded-random.ts';
 import type { JsonFaultRule } from '../../test/registry/control-server.ts';
-import type { Chart } from '../chart.ts';
-import { DemoUpstream } from '../demo-upstream.ts';
-import { percentile } from '../percentile.ts';
-import { compareQuarters, type ProcessSample, sampleProcess, takeSample } from '../process-samples.ts';
-import { ProxyProcess } from '../proxy-process.ts';
-import { runClient } from '../run-client.ts';
-import { type SampleImage, writeSampleImage } from '../sample-image.ts';
+import type { Chart } from '../reports/chart.ts';
+import { DemoUpstream } from '../processes/demo-upstream.ts';
+import { percentile } from '../reports/percentile.ts';
+import {
+  compareQuarters,
+  type ProcessSample,
+  sampleProcess,
+  takeSample,
+} from '../processes/process-samples.ts';
+import { ProxyProcess } from '../processes/proxy-process.ts';
+import { runClient } from '../clients/run-client.ts';
+import { type SampleImage, writeSampleImage } from '../samples/sample-image.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
-import { ScratchFolder } from '../scratch-folder.ts';
-import type { SoakOptions, SoakResult } from '../soak-clients-main.ts';
+import { ScratchFolder } from '../processes/scratch-folder.ts';
+import type { SoakOptions, SoakResult } from '../clients/soak-clients-main.ts';
 
 const MINUTES = 60;
 const CLIENTS = 12;
@@ -55,7 +60,7 @@ const BOUNDS = {
  */
 const DESCRIPTORS_LEFT = 80;
 
-const CLIENTS_MAIN = new URL('../soak-clients-main.ts', import.meta.url).pathname;
+const CLIENTS_MAIN = new URL('../clients/soak-clients-main.ts', import.meta.url).pathname;
 
 /** A long mixed load with a faulty upstream. */
 export const soak: Scenario = {

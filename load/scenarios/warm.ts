@@ -1,22 +1,22 @@
 import { seededRandom } from '../../test/helpers/seeded-random.ts';
-import { BlobChecker } from '../blob-checker.ts';
-import { openConnection } from '../client-connection.ts';
-import type { Chart } from '../chart.ts';
-import { DemoUpstream } from '../demo-upstream.ts';
+import { BlobChecker } from '../clients/blob-checker.ts';
+import { openConnection } from '../clients/client-connection.ts';
+import type { Chart } from '../reports/chart.ts';
+import { DemoUpstream } from '../processes/demo-upstream.ts';
 import { startDockerRegistryMirror } from '../peers/docker-registry-mirror.ts';
 import { serveFilesWithNginx } from '../peers/nginx.ts';
 import type { Peer } from '../peers/peer.ts';
-import { createTrustedCertificate } from '../listener-certificate.ts';
-import { percentile } from '../percentile.ts';
-import { ProxyProcess } from '../proxy-process.ts';
-import type { RandomRangesOptions, RandomRangesResult } from '../random-ranges-main.ts';
-import { ReceivingConnection } from '../receiving-connection.ts';
-import { runClient, runJsonProgram } from '../run-client.ts';
-import { largeLayer, type SampleBlob, writeSampleImage } from '../sample-image.ts';
+import { createTrustedCertificate } from '../processes/listener-certificate.ts';
+import { percentile } from '../reports/percentile.ts';
+import { ProxyProcess } from '../processes/proxy-process.ts';
+import type { RandomRangesOptions, RandomRangesResult } from '../clients/random-ranges-main.ts';
+import { ReceivingConnection } from '../clients/receiving-connection.ts';
+import { runClient, runJsonProgram } from '../clients/run-client.ts';
+import { largeLayer, type SampleBlob, writeSampleImage } from '../samples/sample-image.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
-import { ScratchFolder } from '../scratch-folder.ts';
-import { type Wire, WIRES } from '../wire.ts';
-import type { WholeBlobsOptions, WholeBlobsResult } from '../whole-blobs-main.ts';
+import { ScratchFolder } from '../processes/scratch-folder.ts';
+import { type Wire, WIRES } from '../clients/wire.ts';
+import type { WholeBlobsOptions, WholeBlobsResult } from '../clients/whole-blobs-main.ts';
 
 const REPOSITORY = 'app';
 const LAYER_MIB = 130;
@@ -27,9 +27,9 @@ const SECONDS = 3;
 const CHECKED_RANGES = 200;
 const SEED = 20;
 
-const RANGES_MAIN = new URL('../random-ranges-main.ts', import.meta.url).pathname;
-const WHOLE_MAIN = new URL('../whole-blobs-main.ts', import.meta.url).pathname;
-const RANGES_SCRIPT = new URL('../random-ranges.lua', import.meta.url).pathname;
+const RANGES_MAIN = new URL('../clients/random-ranges-main.ts', import.meta.url).pathname;
+const WHOLE_MAIN = new URL('../clients/whole-blobs-main.ts', import.meta.url).pathname;
+const RANGES_SCRIPT = new URL('../clients/random-ranges.lua', import.meta.url).pathname;
 
 interface Sample {
   readonly bytes: number;

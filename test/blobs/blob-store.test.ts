@@ -10,7 +10,7 @@ import { digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { blobStore } from '../helpers/blob-store.ts';
-import { MemorySource } from '../helpers/memory-source.ts';
+import { MemorySource } from '../helpers/layers/memory-source.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 

@@ -14,9 +14,9 @@ import { Events } from '../../src/telemetry/events.ts';
 import type { BlobSource } from '../../src/upstream/blobs/blob-source.ts';
 import { blobStore } from '../helpers/blob-store.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
-import { MemorySource } from '../helpers/memory-source.ts';
-import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
-import { rot, storedPath } from '../helpers/stored-files.ts';
+import { MemorySource } from '../helpers/layers/memory-source.ts';
+import { randomBlob, readRange, readWhole } from '../helpers/layers/random-blob.ts';
+import { rot, storedPath } from '../helpers/faults/stored-files.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const DIGEST_THREAD = new URL('../../src/blobs/verification/digest-worker.ts', import.meta.url);

@@ -8,7 +8,7 @@ import { SpandrelError } from '../../src/core/errors.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
 import type { BlobSource } from '../../src/upstream/blobs/blob-source.ts';
 import { blobStore } from '../helpers/blob-store.ts';
-import { MemorySource } from '../helpers/memory-source.ts';
+import { MemorySource } from '../helpers/layers/memory-source.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 

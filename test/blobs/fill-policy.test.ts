@@ -9,8 +9,8 @@ import { SpandrelError } from '../../src/core/errors.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
 import type { BlobSource } from '../../src/upstream/blobs/blob-source.ts';
 import { blobStore } from '../helpers/blob-store.ts';
-import { MemorySource } from '../helpers/memory-source.ts';
-import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
+import { MemorySource } from '../helpers/layers/memory-source.ts';
+import { randomBlob, readRange, readWhole } from '../helpers/layers/random-blob.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const KIB = 1024;

@@ -12,10 +12,10 @@ import { Events } from '../../src/telemetry/events.ts';
 import { blobStore } from '../helpers/blob-store.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
-import { MemorySource } from '../helpers/memory-source.ts';
-import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
-import { ReadOnlyFolder } from '../helpers/read-only-folder.ts';
-import { SmallDisk } from '../helpers/small-disk.ts';
+import { MemorySource } from '../helpers/layers/memory-source.ts';
+import { randomBlob, readRange, readWhole } from '../helpers/layers/random-blob.ts';
+import { ReadOnlyFolder } from '../helpers/faults/read-only-folder.ts';
+import { SmallDisk } from '../helpers/faults/small-disk.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const CHUNK_BYTES = 64 * 1024;

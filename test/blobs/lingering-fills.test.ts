@@ -9,8 +9,8 @@ import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { Events } from '../../src/telemetry/events.ts';
 import { blobStore } from '../helpers/blob-store.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
-import { MemorySource } from '../helpers/memory-source.ts';
-import { randomBlob, readRange } from '../helpers/random-blob.ts';
+import { MemorySource } from '../helpers/layers/memory-source.ts';
+import { randomBlob, readRange } from '../helpers/layers/random-blob.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const KIB = 1024;

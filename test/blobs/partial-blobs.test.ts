@@ -8,8 +8,8 @@ import { digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { blobStore } from '../helpers/blob-store.ts';
-import { MemorySource } from '../helpers/memory-source.ts';
-import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
+import { MemorySource } from '../helpers/layers/memory-source.ts';
+import { randomBlob, readRange, readWhole } from '../helpers/layers/random-blob.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const CHUNK_BYTES = 64 * 1024;

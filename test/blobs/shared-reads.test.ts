@@ -5,8 +5,8 @@ import type { BlobStore } from '../../src/blobs/blob-store.ts';
 import type { ByteRange } from '../../src/core/byte-range.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { blobStore } from '../helpers/blob-store.ts';
-import { MemorySource } from '../helpers/memory-source.ts';
-import { randomBlob } from '../helpers/random-blob.ts';
+import { MemorySource } from '../helpers/layers/memory-source.ts';
+import { randomBlob } from '../helpers/layers/random-blob.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 

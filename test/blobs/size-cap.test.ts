@@ -7,8 +7,8 @@ import type { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { blobStore } from '../helpers/blob-store.ts';
-import { MemorySource } from '../helpers/memory-source.ts';
-import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
+import { MemorySource } from '../helpers/layers/memory-source.ts';
+import { randomBlob, readRange, readWhole } from '../helpers/layers/random-blob.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 

@@ -10,14 +10,14 @@ import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { Events } from '../../src/telemetry/events.ts';
 import { blobStore } from '../helpers/blob-store.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
-import { CRASH_BLOBS, CRASH_FILL, crashBlob } from '../helpers/crash-store.ts';
-import { MemorySource } from '../helpers/memory-source.ts';
+import { CRASH_BLOBS, CRASH_FILL, crashBlob } from '../helpers/faults/crash-store.ts';
+import { MemorySource } from '../helpers/layers/memory-source.ts';
 import { startProgram } from '../helpers/programs.ts';
-import { readWhole } from '../helpers/random-blob.ts';
+import { readWhole } from '../helpers/layers/random-blob.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
-const CHILD = new URL('../helpers/crash-store.ts', import.meta.url).pathname;
+const CHILD = new URL('../helpers/faults/crash-store.ts', import.meta.url).pathname;
 const PIECE_BYTES = 16 * 1024;
 
 /** Pieces that a killed process had fetched, and blobs that it had reported as complete. */

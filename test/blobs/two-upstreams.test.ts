@@ -6,8 +6,8 @@ import { beforeEach, expect, it, vi } from 'vitest';
 import { digestOf } from '../../src/core/digest.ts';
 import type { BlobSource } from '../../src/upstream/blobs/blob-source.ts';
 import { blobStore } from '../helpers/blob-store.ts';
-import { MemorySource } from '../helpers/memory-source.ts';
-import { randomBlob, readWhole } from '../helpers/random-blob.ts';
+import { MemorySource } from '../helpers/layers/memory-source.ts';
+import { randomBlob, readWhole } from '../helpers/layers/random-blob.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const BLOBS = 60;

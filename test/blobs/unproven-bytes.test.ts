@@ -8,8 +8,8 @@ import { digestOf } from '../../src/core/digest.ts';
 import type { BlobSource } from '../../src/upstream/blobs/blob-source.ts';
 import { blobStore } from '../helpers/blob-store.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { MemorySource, type MemorySourceOptions } from '../helpers/memory-source.ts';
-import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
+import { MemorySource, type MemorySourceOptions } from '../helpers/layers/memory-source.ts';
+import { randomBlob, readRange, readWhole } from '../helpers/layers/random-blob.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const CHUNK_BYTES = 64 * 1024;

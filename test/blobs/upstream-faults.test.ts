@@ -2,9 +2,9 @@ import { describe, expect, it } from 'vitest';
 
 import { digestHex, digestOf } from '../../src/core/digest.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
-import { type Fault, FaultyStore, sendHead, sendRange } from '../helpers/blob-upstream.ts';
-import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
-import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+import { type Fault, FaultyStore, sendHead, sendRange } from '../helpers/upstreams/blob-upstream.ts';
+import { randomBlob, readRange, readWhole } from '../helpers/layers/random-blob.ts';
+import { ScriptedUpstream } from '../helpers/upstreams/scripted-upstream.ts';
 
 const CHUNK_BYTES = 64 * 1024;
 const CHUNKS = 12;

@@ -4,14 +4,14 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 
 import { cleanup } from '../helpers/cleanup.ts';
-import { ImageUpstream } from '../helpers/image-upstream.ts';
-import { gzipped, startInflating } from '../helpers/inflated-image.ts';
-import { ManualStartClock } from '../helpers/manual-start-clock.ts';
+import { ImageUpstream } from '../helpers/upstreams/image-upstream.ts';
+import { gzipped, startInflating } from '../helpers/images/inflated-image.ts';
+import { ManualStartClock } from '../helpers/starts/manual-start-clock.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
 import { runInProcess } from '../helpers/run-in-process.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
-import { SnapshotterClient } from '../helpers/snapshotter-client.ts';
-import { tarArchive } from '../helpers/tar-blocks.ts';
+import { SnapshotterClient } from '../helpers/clients/snapshotter-client.ts';
+import { tarArchive } from '../helpers/layers/tar-blocks.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const REPOSITORY = 'team/app';

@@ -9,12 +9,12 @@ import { pakoEngine } from '../../src/inflate/pako-engine.ts';
 import { decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
 import type { ReadSpan } from '../../src/ztoc/span.ts';
 import { readWindow } from '../../src/index/stored-window.ts';
-import { readZstdFrame } from '../helpers/read-zstd-frame.ts';
-import { buildFromBytes, type BuiltLayer } from '../helpers/built-layer.ts';
-import { chunksOf, gzipMember, seededText } from '../helpers/gzip-corpus.ts';
-import { tarArchive, tarFile, tarHeader } from '../helpers/tar-blocks.ts';
-import { file, paxHeader, symlink, tarOf } from '../helpers/tar-members.ts';
-import { skippableFrame } from '../helpers/zstd-corpus.ts';
+import { readZstdFrame } from '../helpers/layers/read-zstd-frame.ts';
+import { buildFromBytes, type BuiltLayer } from '../helpers/layers/built-layer.ts';
+import { chunksOf, gzipMember, seededText } from '../helpers/layers/gzip-corpus.ts';
+import { tarArchive, tarFile, tarHeader } from '../helpers/layers/tar-blocks.ts';
+import { file, paxHeader, symlink, tarOf } from '../helpers/layers/tar-members.ts';
+import { skippableFrame } from '../helpers/layers/zstd-corpus.ts';
 
 const SPAN_BYTES = 65_536;
 const text = seededText(5, 500_000);

@@ -9,8 +9,8 @@ import { hashHere } from '../../src/build/output/output-hash.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import type { LayerCompression } from '../../src/core/media-types.ts';
 import { engineNamed } from '../../src/inflate/choose-engine.ts';
-import { buildFromBytes, chunks, NO_LIMITS } from '../helpers/built-layer.ts';
-import { tarArchive } from '../helpers/tar-blocks.ts';
+import { buildFromBytes, chunks, NO_LIMITS } from '../helpers/layers/built-layer.ts';
+import { tarArchive } from '../helpers/layers/tar-blocks.ts';
 import { type GoldenLayer, GoldenLayers, type GoldenZtoc } from '../oracles/golden-layers.ts';
 
 const golden = GoldenLayers.small();

@@ -8,7 +8,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 
 import type { ThreadFault } from '../../src/threads/thread-fault.ts';
 import { OutputHashes } from '../../src/build/output/output-hash.ts';
-import { randomFrom, seededBytes } from '../helpers/gzip-corpus.ts';
+import { randomFrom, seededBytes } from '../helpers/layers/gzip-corpus.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const SEED = 20_263;

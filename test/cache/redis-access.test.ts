@@ -6,10 +6,10 @@ import { RedisCache } from '../../src/cache/redis-cache.ts';
 import { Secret } from '../../src/core/secret.ts';
 import { Events } from '../../src/telemetry/events.ts';
 import { createLogger } from '../../src/telemetry/logger.ts';
-import { CertificateAuthority, type CertificateFiles } from '../helpers/certificates.ts';
+import { CertificateAuthority, type CertificateFiles } from '../helpers/upstreams/certificates.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
-import { RedisServer } from '../helpers/redis-server.ts';
+import { RedisServer } from '../helpers/upstreams/redis-server.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 
 const USER = { name: 'spandrel', password: makeSecret('password of Redis', 'p@ss:word/%') };

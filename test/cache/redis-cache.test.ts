@@ -5,7 +5,7 @@ import { Secret } from '../../src/core/secret.ts';
 import { Events } from '../../src/telemetry/events.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
-import { RedisServer } from '../helpers/redis-server.ts';
+import { RedisServer } from '../helpers/upstreams/redis-server.ts';
 import { describeByteCache } from './byte-cache-conformance.ts';
 
 let server: RedisServer;

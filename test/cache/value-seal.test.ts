@@ -7,7 +7,7 @@ import { ValueSeal } from '../../src/cache/value-seal.ts';
 import { Secret } from '../../src/core/secret.ts';
 import { Events } from '../../src/telemetry/events.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
-import { RedisServer } from '../helpers/redis-server.ts';
+import { RedisServer } from '../helpers/upstreams/redis-server.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { describeByteCache } from './byte-cache-conformance.ts';
 

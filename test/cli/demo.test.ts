@@ -2,9 +2,9 @@ import { readdir } from 'node:fs/promises';
 
 import { expect, it } from 'vitest';
 
-import { printedCommand } from '../helpers/printed-command.ts';
+import { printedCommand } from '../helpers/clients/printed-command.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
-import { startOnTerminal } from '../helpers/start-on-terminal.ts';
+import { startOnTerminal } from '../helpers/clients/start-on-terminal.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const INTERRUPT = '\u0003';

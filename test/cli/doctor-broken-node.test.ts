@@ -6,9 +6,9 @@ import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import type { Finding } from '../../src/cli/doctor/finding.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { FailingFiles } from '../helpers/failing-files.ts';
-import { createCertificates } from '../helpers/listener-certificates.ts';
-import { NodeTree } from '../helpers/node-tree.ts';
+import { FailingFiles } from '../helpers/faults/failing-files.ts';
+import { createCertificates } from '../helpers/upstreams/listener-certificates.ts';
+import { NodeTree } from '../helpers/clients/node-tree.ts';
 import { runInProcess } from '../helpers/run-in-process.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');

@@ -9,13 +9,13 @@ import { checkUpstreams } from '../../src/cli/doctor/check-upstreams.ts';
 import type { Finding } from '../../src/cli/doctor/finding.ts';
 import { parseConfig } from '../../src/config/parse-config.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { createCertificates, type ListenerCertificates } from '../helpers/listener-certificates.ts';
+import { createCertificates, type ListenerCertificates } from '../helpers/upstreams/listener-certificates.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
-import { RedisServer } from '../helpers/redis-server.ts';
+import { RedisServer } from '../helpers/upstreams/redis-server.ts';
 import { runInProcess } from '../helpers/run-in-process.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
 import { makeSecret } from '../helpers/secrets.ts';
-import { SmallDisk } from '../helpers/small-disk.ts';
+import { SmallDisk } from '../helpers/faults/small-disk.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 afterEach(() => {

@@ -8,7 +8,7 @@ import { checkPodman } from '../../src/cli/doctor/check-podman.ts';
 import { readContainerdConfig } from '../../src/cli/doctor/containerd-config.ts';
 import type { Finding } from '../../src/cli/doctor/finding.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { NodeTree } from '../helpers/node-tree.ts';
+import { NodeTree } from '../helpers/clients/node-tree.ts';
 
 const SOCKET = '/run/soci-snapshotter-grpc/soci-snapshotter-grpc.sock';
 const PROXY = new URL('http://127.0.0.1:5000');

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { checkSnapshotter } from '../../src/cli/doctor/check-snapshotter.ts';
 import type { Finding } from '../../src/cli/doctor/finding.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { NodeTree } from '../helpers/node-tree.ts';
+import { NodeTree } from '../helpers/clients/node-tree.ts';
 
 const PROXY = new URL('http://127.0.0.1:5000');
 const REMOTE = new URL('http://proxy.internal:5000');

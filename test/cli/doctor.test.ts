@@ -5,11 +5,11 @@ import type { Finding } from '../../src/cli/doctor/finding.ts';
 import { printFindings } from '../../src/cli/doctor-status.ts';
 import type { ImageDescription } from '../../src/images/operations/image-overview.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { startDemoRegistry } from '../helpers/demo-upstream.ts';
-import { NodeTree } from '../helpers/node-tree.ts';
+import { startDemoRegistry } from '../helpers/upstreams/demo-upstream.ts';
+import { NodeTree } from '../helpers/clients/node-tree.ts';
 import { runInProcess } from '../helpers/run-in-process.ts';
 import { RunningApp } from '../helpers/running-app.ts';
-import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+import { ScriptedUpstream } from '../helpers/upstreams/scripted-upstream.ts';
 
 let app: RunningApp;
 

@@ -5,8 +5,8 @@ import { beforeAll, describe, expect, it } from 'vitest';
 
 import { ERRORS, type ErrorCode } from '../../src/core/errors.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { startDemoRegistry } from '../helpers/demo-upstream.ts';
-import { ask, type Got, ShortProxy } from '../helpers/short-proxy.ts';
+import { startDemoRegistry } from '../helpers/upstreams/demo-upstream.ts';
+import { ask, type Got, ShortProxy } from '../helpers/faults/short-proxy.ts';
 
 const MANY = 4096;
 /** Codes that send an operator to a sound disk, or to a sound registry. */

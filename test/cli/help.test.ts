@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 
 import { asksForHelp } from '../../src/cli/terminal/command-help.ts';
 import { COMMAND_NAMES, printCommandHelp, printUsage } from '../../src/cli/run-command.ts';
-import { printedCommand } from '../helpers/printed-command.ts';
+import { printedCommand } from '../helpers/clients/printed-command.ts';
 import { tryProgram } from '../helpers/programs.ts';
 
 describe('--help of a command', () => {

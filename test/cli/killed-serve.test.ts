@@ -10,7 +10,7 @@ import { digestOf } from '../../src/core/digest.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { LayerIndex } from '../../src/index/layer-index.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { addPackedImage, type PackedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
+import { addPackedImage, type PackedLayer, seededGzipLayer } from '../helpers/images/packed-image.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';

@@ -5,8 +5,8 @@ import { gzipSync } from 'node:zlib';
 import { beforeAll, describe, expect, it } from 'vitest';
 
 import { cleanup } from '../helpers/cleanup.ts';
-import { pushImage } from '../helpers/hand-made-image.ts';
-import { errorCode, KnownRepository } from '../helpers/known-repository.ts';
+import { pushImage } from '../helpers/images/hand-made-image.ts';
+import { errorCode, KnownRepository } from '../helpers/images/known-repository.ts';
 import { runProgram } from '../helpers/programs.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';

@@ -15,8 +15,8 @@ import { FILE_COMMENT, filePath, secretFile, type ValueKind } from '../../src/co
 import { isSpandrelError } from '../../src/core/errors.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
-import { createCertificates } from '../helpers/listener-certificates.ts';
-import { RedisServer } from '../helpers/redis-server.ts';
+import { createCertificates } from '../helpers/upstreams/listener-certificates.ts';
+import { RedisServer } from '../helpers/upstreams/redis-server.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';

@@ -5,8 +5,8 @@ import { gzipSync } from 'node:zlib';
 import { beforeAll, describe, expect, it } from 'vitest';
 
 import { cleanup } from '../helpers/cleanup.ts';
-import { KnownRepository, manifestBytes, OCI_MANIFEST } from '../helpers/known-repository.ts';
-import { contentOf, ODD_NAMES, packOddNames, quoteByPython } from '../helpers/odd-names.ts';
+import { KnownRepository, manifestBytes, OCI_MANIFEST } from '../helpers/images/known-repository.ts';
+import { contentOf, ODD_NAMES, packOddNames, quoteByPython } from '../helpers/layers/odd-names.ts';
 import { runProgram } from '../helpers/programs.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';

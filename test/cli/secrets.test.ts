@@ -6,10 +6,10 @@ import { beforeEach, describe, expect, it } from 'vitest';
 
 import { cleanup } from '../helpers/cleanup.ts';
 import { findSecrets, type KnownSecret } from '../helpers/find-secrets.ts';
-import { basic } from '../helpers/private-registry.ts';
-import { RedisServer } from '../helpers/redis-server.ts';
-import { ROUTE_SAMPLES } from '../helpers/route-samples.ts';
-import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+import { basic } from '../helpers/upstreams/private-registry.ts';
+import { RedisServer } from '../helpers/upstreams/redis-server.ts';
+import { ROUTE_SAMPLES } from '../helpers/clients/route-samples.ts';
+import { ScriptedUpstream } from '../helpers/upstreams/scripted-upstream.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';

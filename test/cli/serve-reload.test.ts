@@ -7,8 +7,8 @@ import { hash } from 'bcrypt';
 import { beforeEach, describe, expect, it } from 'vitest';
 
 import { cleanup } from '../helpers/cleanup.ts';
-import { createCertificates } from '../helpers/listener-certificates.ts';
-import { basic } from '../helpers/private-registry.ts';
+import { createCertificates } from '../helpers/upstreams/listener-certificates.ts';
+import { basic } from '../helpers/upstreams/private-registry.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';

@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path';
 
 import { beforeAll, describe, expect, it } from 'vitest';
 
-import { LayoutUpstream } from '../helpers/layout-upstream.ts';
+import { LayoutUpstream } from '../helpers/upstreams/layout-upstream.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
 import { runProgram, tryProgram } from '../helpers/programs.ts';
 import { cleanup } from '../helpers/cleanup.ts';

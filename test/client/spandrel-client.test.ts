@@ -12,7 +12,7 @@ import type { LayerDescription } from '../../src/images/lazy/layers.ts';
 import type { ImageJobView } from '../../src/images/operations/image-job-view.ts';
 import type { ImageDescription } from '../../src/images/operations/image-overview.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { LayoutUpstream } from '../helpers/layout-upstream.ts';
+import { LayoutUpstream } from '../helpers/upstreams/layout-upstream.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 

@@ -12,7 +12,7 @@ import { checkSnapshotter } from '../../src/cli/doctor/check-snapshotter.ts';
 import { type ContainerdConfig, readContainerdConfig } from '../../src/cli/doctor/containerd-config.ts';
 import type { Finding } from '../../src/cli/doctor/finding.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { NodeTree } from '../helpers/node-tree.ts';
+import { NodeTree } from '../helpers/clients/node-tree.ts';
 
 const FOLDER = resolve(import.meta.dirname, '../../config/examples');
 const PROXY = new URL('http://proxy.internal:5000');

@@ -10,7 +10,7 @@ import { parseEcrHost } from '../../src/core/ecr-host.ts';
 import { Events } from '../../src/telemetry/events.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
-import { NodeTree } from '../helpers/node-tree.ts';
+import { NodeTree } from '../helpers/clients/node-tree.ts';
 import { runInProcess } from '../helpers/run-in-process.ts';
 
 function read(name: string): string {

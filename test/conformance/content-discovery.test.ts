@@ -9,7 +9,7 @@ import {
   manifestBytes,
   OCI_INDEX,
   OCI_MANIFEST,
-} from '../helpers/known-repository.ts';
+} from '../helpers/images/known-repository.ts';
 
 interface Entry {
   readonly mediaType: string;

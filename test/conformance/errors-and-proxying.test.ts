@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { errorCode, KnownRepository } from '../helpers/known-repository.ts';
+import { errorCode, KnownRepository } from '../helpers/images/known-repository.ts';
 
 let known: KnownRepository;
 

@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { errorCode, KnownRepository, sha512 } from '../helpers/known-repository.ts';
+import { errorCode, KnownRepository, sha512 } from '../helpers/images/known-repository.ts';
 
 let known: KnownRepository;
 

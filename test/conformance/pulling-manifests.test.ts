@@ -14,7 +14,7 @@ import {
   OCI_INDEX,
   OCI_MANIFEST,
   sha512,
-} from '../helpers/known-repository.ts';
+} from '../helpers/images/known-repository.ts';
 
 let known: KnownRepository;
 

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 
 import { escapeControls, escapeJson, escapeLines } from '../../src/core/escape-controls.ts';
 import { type RawText, printForTerminal } from '../../src/tar/raw-text.ts';
-import { ODD_NAMES } from '../helpers/odd-names.ts';
+import { ODD_NAMES } from '../helpers/layers/odd-names.ts';
 import { runProgram } from '../helpers/programs.ts';
 
 /** What `ls` of coreutils would not print as it is, and what turns the direction of text or hides. */

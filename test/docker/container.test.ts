@@ -12,10 +12,14 @@ import {
   type ContainerSettings,
   startContainer,
   startUnconfined,
-} from '../helpers/container-process.ts';
+} from '../helpers/upstreams/container-process.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { AMBIGUOUS_REQUESTS, HOSTILE_PATHS, OVERSIZED_REQUESTS } from '../helpers/hostile-requests.ts';
-import { sendRaw } from '../helpers/raw-request.ts';
+import {
+  AMBIGUOUS_REQUESTS,
+  HOSTILE_PATHS,
+  OVERSIZED_REQUESTS,
+} from '../helpers/clients/hostile-requests.ts';
+import { sendRaw } from '../helpers/clients/raw-request.ts';
 import { runProgram } from '../helpers/programs.ts';
 import type { SpandrelProcess } from '../helpers/spandrel-process.ts';
 

@@ -8,7 +8,7 @@ import { parse } from 'yaml';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { startProgram, tryProgram } from '../helpers/programs.ts';
-import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+import { ScriptedUpstream } from '../helpers/upstreams/scripted-upstream.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 

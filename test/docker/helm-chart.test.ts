@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { parse, stringify } from 'yaml';
 
 import { parseConfig } from '../../src/config/parse-config.ts';
-import { kustomize, type KubernetesObject } from '../helpers/kubernetes-objects.ts';
+import { kustomize, type KubernetesObject } from '../helpers/clients/kubernetes-objects.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const CHART = join(ROOT, 'docker/helm/spandrel');

@@ -14,12 +14,16 @@ import type { Config } from '../../src/config/config-keys.ts';
 import { parseConfig } from '../../src/config/parse-config.ts';
 import { parseEcrHost } from '../../src/core/ecr-host.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { expectValidObjects, kustomize, type KubernetesObject } from '../helpers/kubernetes-objects.ts';
-import { NodeTree } from '../helpers/node-tree.ts';
+import {
+  expectValidObjects,
+  kustomize,
+  type KubernetesObject,
+} from '../helpers/clients/kubernetes-objects.ts';
+import { NodeTree } from '../helpers/clients/node-tree.ts';
 import { startProgram } from '../helpers/programs.ts';
-import { RedisServer } from '../helpers/redis-server.ts';
+import { RedisServer } from '../helpers/upstreams/redis-server.ts';
 import { makeSecret } from '../helpers/secrets.ts';
-import { fencedBlocks, shellBlocks } from '../helpers/shell-blocks.ts';
+import { fencedBlocks, shellBlocks } from '../helpers/clients/shell-blocks.ts';
 import { startKustomized } from '../helpers/start-kustomized.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');

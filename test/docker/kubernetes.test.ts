@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { parse, parseAllDocuments } from 'yaml';
 
 import { parseConfig } from '../../src/config/parse-config.ts';
-import { expectValidObjects, type KubernetesObject } from '../helpers/kubernetes-objects.ts';
+import { expectValidObjects, type KubernetesObject } from '../helpers/clients/kubernetes-objects.ts';
 import { startKustomized } from '../helpers/start-kustomized.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');

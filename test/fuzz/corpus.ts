@@ -4,11 +4,11 @@ import { gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
 
 import { isSpandrelError } from '../../src/core/errors.ts';
 import { decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
-import { buildFromBytes } from '../helpers/built-layer.ts';
+import { buildFromBytes } from '../helpers/layers/built-layer.ts';
 import { GoldenLayers } from '../oracles/golden-layers.ts';
-import { gzipMember, seededText } from '../helpers/gzip-corpus.ts';
-import { tarArchive } from '../helpers/tar-blocks.ts';
-import { skippableFrame } from '../helpers/zstd-corpus.ts';
+import { gzipMember, seededText } from '../helpers/layers/gzip-corpus.ts';
+import { tarArchive } from '../helpers/layers/tar-blocks.ts';
+import { skippableFrame } from '../helpers/layers/zstd-corpus.ts';
 import { JSON_SEEDS } from './json-seeds.ts';
 import { type FlatPosition, findZtocPositions } from './mutators/flat-positions.ts';
 

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { parseArgs } from 'node:util';
 
-import { parseWhole, runAsCommand, say, UsageError } from '../helpers/runner-command.ts';
+import { parseWhole, runAsCommand, say, UsageError } from '../helpers/clients/runner-command.ts';
 import { FINDINGS, FuzzRunner, printFinding } from './fuzz-runner.ts';
 import { FuzzTally } from './fuzz-tally.ts';
 import type { FuzzTarget } from './target.ts';

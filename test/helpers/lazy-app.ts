@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
 
-import type { LayoutUpstream } from './layout-upstream.ts';
+import type { LayoutUpstream } from './upstreams/layout-upstream.ts';
 import { RunningApp } from './running-app.ts';
 
 export const SPAN_BYTES = 16_384;

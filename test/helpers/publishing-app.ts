@@ -6,7 +6,7 @@ import type { ImageJobView } from '../../src/images/operations/image-job-view.ts
 import { GoldenImages } from '../oracles/golden-images.ts';
 import type { ScriptedRegistry, ScriptedRegistryOptions } from '../registry/scripted-registry.ts';
 import { cleanup } from './cleanup.ts';
-import { LayoutUpstream } from './layout-upstream.ts';
+import { LayoutUpstream } from './upstreams/layout-upstream.ts';
 import { SPAN_BYTES } from './lazy-app.ts';
 import { proxyWith } from './proxy-with.ts';
 import type { RunningApp } from './running-app.ts';

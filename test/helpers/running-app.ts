@@ -3,9 +3,9 @@ import { readFile } from 'node:fs/promises';
 import { type App, type AppOptions, createApp } from '../../src/app.ts';
 import { parseConfig } from '../../src/config/parse-config.ts';
 import type { Config } from '../../src/config/config-keys.ts';
-import { countResources, expectAtRest, expectGone } from './at-rest.ts';
+import { countResources, expectAtRest, expectGone } from './faults/at-rest.ts';
 import { collectingLogger, collectOutput } from './collected-output.ts';
-import { OwnedWaits } from './owned-waits.ts';
+import { OwnedWaits } from './faults/owned-waits.ts';
 import { noteSecretsOf } from './secrets.ts';
 import { TemporaryFolder } from './temporary-folder.ts';
 

@@ -2,8 +2,8 @@ import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { cleanup } from './cleanup.ts';
-import type { KubernetesObject } from './kubernetes-objects.ts';
-import { createCertificates } from './listener-certificates.ts';
+import type { KubernetesObject } from './clients/kubernetes-objects.ts';
+import { createCertificates } from './upstreams/listener-certificates.ts';
 import { makeSecret } from './secrets.ts';
 import { SpandrelProcess } from './spandrel-process.ts';
 import { temporaryFolder } from './temporary-folder.ts';

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 
-import { randomBlob } from '../helpers/random-blob.ts';
+import { randomBlob } from '../helpers/layers/random-blob.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
-import { tarFile } from '../helpers/tar-blocks.ts';
+import { tarFile } from '../helpers/layers/tar-blocks.ts';
 
 /** A layer with known content, compressed and not. */
 export interface KnownLayer {

@@ -1,4 +1,4 @@
-import { basic } from '../helpers/private-registry.ts';
+import { basic } from '../helpers/upstreams/private-registry.ts';
 import { askOne } from './ask-one.ts';
 import type { Action } from './history.ts';
 import { Refused, Wrong } from './judge.ts';

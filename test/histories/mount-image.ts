@@ -1,6 +1,6 @@
 import { gunzipSync } from 'node:zlib';
 
-import { SnapshotterClient } from '../helpers/snapshotter-client.ts';
+import { SnapshotterClient } from '../helpers/clients/snapshotter-client.ts';
 import { blobsOf, type KnownRepository, sha256 } from './content.ts';
 import { Refused, Wrong } from './judge.ts';
 import type { Replica } from './replica.ts';

@@ -3,7 +3,7 @@ import { layerCompression } from '../../src/core/layer-compression.ts';
 import { encodeSociIndex, type SociLayer } from '../../src/soci/soci-index.ts';
 import { decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
 import { encodeZtoc } from '../../src/ztoc/encode-ztoc.ts';
-import { buildFromBytes } from '../helpers/built-layer.ts';
+import { buildFromBytes } from '../helpers/layers/built-layer.ts';
 import {
   type Content,
   type KnownBytes,

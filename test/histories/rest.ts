@@ -1,4 +1,4 @@
-import { findRestless } from '../helpers/at-rest.ts';
+import { findRestless } from '../helpers/faults/at-rest.ts';
 import { askOne } from './ask-one.ts';
 import { blobsOf, TAGS } from './content.ts';
 import type { Wanted } from './history.ts';

@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 
-import { parseWhole, runAsCommand, say } from '../helpers/runner-command.ts';
+import { parseWhole, runAsCommand, say } from '../helpers/clients/runner-command.ts';
 import { type Action, type History, parseHistory, printHistory } from './history.ts';
 import { playHistory, type Played } from './play-history.ts';
 import { randomHistory } from './random-history.ts';

@@ -7,10 +7,10 @@ import { parseDigest } from '../../src/core/digest.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { EMPTY_CONFIG } from '../../src/soci/soci-index.ts';
 import type { FaultAction } from '../registry/faults.ts';
-import { Certificate } from '../helpers/certificate.ts';
-import { basic } from '../helpers/private-registry.ts';
+import { Certificate } from '../helpers/upstreams/certificate.ts';
+import { basic } from '../helpers/upstreams/private-registry.ts';
 import { tryProgram } from '../helpers/programs.ts';
-import { RedisServer } from '../helpers/redis-server.ts';
+import { RedisServer } from '../helpers/upstreams/redis-server.ts';
 import { TemporaryFolder } from '../helpers/temporary-folder.ts';
 import {
   type Content,

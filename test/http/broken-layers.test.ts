@@ -6,7 +6,7 @@ import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { writeTar } from '../../src/tar/write-tar.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { addImage, image } from '../helpers/image.ts';
+import { addImage, image } from '../helpers/images/image.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 import type { RunningApp } from '../helpers/running-app.ts';

@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { basic, PrivateRegistry } from '../helpers/private-registry.ts';
+import { basic, PrivateRegistry } from '../helpers/upstreams/private-registry.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';

@@ -8,12 +8,12 @@ import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestHex, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { seededBytes } from '../helpers/gzip-corpus.ts';
-import { ImageUpstream } from '../helpers/image-upstream.ts';
+import { seededBytes } from '../helpers/layers/gzip-corpus.ts';
+import { ImageUpstream } from '../helpers/upstreams/image-upstream.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
-import { RedisServer } from '../helpers/redis-server.ts';
+import { RedisServer } from '../helpers/upstreams/redis-server.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
-import { dir, file, hardlink, tarOf } from '../helpers/tar-members.ts';
+import { dir, file, hardlink, tarOf } from '../helpers/layers/tar-members.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const MIB = 2 ** 20;

@@ -6,10 +6,10 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { LoopWatch } from '../helpers/loop-watch.ts';
+import { LoopWatch } from '../helpers/faults/loop-watch.ts';
 import { serveWith } from '../helpers/proxy-with.ts';
-import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
-import { member, tarOf } from '../helpers/tar-members.ts';
+import { ScriptedUpstream } from '../helpers/upstreams/scripted-upstream.ts';
+import { member, tarOf } from '../helpers/layers/tar-members.ts';
 
 /** What `/healthz` may wait for, processor time. */
 const MAX_TURN_MS = 100;

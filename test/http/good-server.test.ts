@@ -8,7 +8,7 @@ import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
-import { watchResponses } from '../helpers/watch-responses.ts';
+import { watchResponses } from '../helpers/clients/watch-responses.ts';
 
 const LARGE = randomBytes(32 * 2 ** 20);
 const large = digestOf(LARGE);

@@ -7,13 +7,13 @@ import { beforeEach, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { createCertificates } from '../helpers/listener-certificates.ts';
-import { randomBlob } from '../helpers/random-blob.ts';
+import { createCertificates } from '../helpers/upstreams/listener-certificates.ts';
+import { randomBlob } from '../helpers/layers/random-blob.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
-import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
-import { tarArchive } from '../helpers/tar-blocks.ts';
-import { watchResponses } from '../helpers/watch-responses.ts';
+import { ScriptedUpstream } from '../helpers/upstreams/scripted-upstream.ts';
+import { tarArchive } from '../helpers/layers/tar-blocks.ts';
+import { watchResponses } from '../helpers/clients/watch-responses.ts';
 
 const TAR = tarArchive({ 'model.bin': randomBlob(300_000, 5) });
 const BLOB = gzipSync(TAR);

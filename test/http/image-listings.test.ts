@@ -1,11 +1,11 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 
 import { cleanup } from '../helpers/cleanup.ts';
-import { ImageFilesClient } from '../helpers/image-files.ts';
-import { gzipLayer, ImageUpstream } from '../helpers/image-upstream.ts';
+import { ImageFilesClient } from '../helpers/images/image-files.ts';
+import { gzipLayer, ImageUpstream } from '../helpers/upstreams/image-upstream.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
-import { file, symlink, tarOf } from '../helpers/tar-members.ts';
+import { file, symlink, tarOf } from '../helpers/layers/tar-members.ts';
 
 /** Bytes of names that are odd in URLs, in JSON and in the order of texts. */
 const ODD = [

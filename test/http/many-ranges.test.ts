@@ -6,12 +6,12 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import type { ByteRange } from '../../src/core/byte-range.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { askHttp2, openHttp2 } from '../helpers/http2-client.ts';
-import { createCertificates, type ListenerCertificates } from '../helpers/listener-certificates.ts';
+import { askHttp2, openHttp2 } from '../helpers/clients/http2-client.ts';
+import { createCertificates, type ListenerCertificates } from '../helpers/upstreams/listener-certificates.ts';
 import { parseMultipart } from '../oracles/parse-multipart.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
-import { tarArchive } from '../helpers/tar-blocks.ts';
+import { tarArchive } from '../helpers/layers/tar-blocks.ts';
 
 const MIB = 2 ** 20;
 const BLOB = randomBytes(9 * MIB);

@@ -6,12 +6,12 @@ import { beforeAll, describe, expect, it } from 'vitest';
 
 import { REQUEST_HEADER } from '../../src/http/access/page-guard.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { askHttp2, openHttp2 } from '../helpers/http2-client.ts';
-import { KnownRepository } from '../helpers/known-repository.ts';
-import { createCertificates } from '../helpers/listener-certificates.ts';
+import { askHttp2, openHttp2 } from '../helpers/clients/http2-client.ts';
+import { KnownRepository } from '../helpers/images/known-repository.ts';
+import { createCertificates } from '../helpers/upstreams/listener-certificates.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
-import { sendRaw } from '../helpers/raw-request.ts';
-import { ROUTE_SAMPLES } from '../helpers/route-samples.ts';
+import { sendRaw } from '../helpers/clients/raw-request.ts';
+import { ROUTE_SAMPLES } from '../helpers/clients/route-samples.ts';
 
 const READ_ONLY = 'GET, HEAD, OPTIONS';
 

@@ -4,8 +4,8 @@ import { beforeAll, describe, expect, it } from 'vitest';
 
 import type { Digest } from '../../src/core/digest.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { KnownRepository, manifestBytes, OCI_MANIFEST } from '../helpers/known-repository.ts';
-import { contentOf, ODD_NAMES, packOddNames, quoteByPython } from '../helpers/odd-names.ts';
+import { KnownRepository, manifestBytes, OCI_MANIFEST } from '../helpers/images/known-repository.ts';
+import { contentOf, ODD_NAMES, packOddNames, quoteByPython } from '../helpers/layers/odd-names.ts';
 
 interface Named {
   readonly name: string;

@@ -5,9 +5,9 @@ import { describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
-import { randomBlob } from '../helpers/random-blob.ts';
-import { ScriptedUpstream, type SeenRequest } from '../helpers/scripted-upstream.ts';
-import { tarArchive } from '../helpers/tar-blocks.ts';
+import { randomBlob } from '../helpers/layers/random-blob.ts';
+import { ScriptedUpstream, type SeenRequest } from '../helpers/upstreams/scripted-upstream.ts';
+import { tarArchive } from '../helpers/layers/tar-blocks.ts';
 
 const FILE = randomBlob(2_500_000, 5);
 const TAR = tarArchive({ 'a.bin': FILE, 'b.txt': Buffer.from('the end') });

@@ -3,10 +3,10 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { digestOf } from '../../src/core/digest.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
-import { randomBlob } from '../helpers/random-blob.ts';
-import { ROUTE_SAMPLES } from '../helpers/route-samples.ts';
+import { randomBlob } from '../helpers/layers/random-blob.ts';
+import { ROUTE_SAMPLES } from '../helpers/clients/route-samples.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
-import { type Script, ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+import { type Script, ScriptedUpstream } from '../helpers/upstreams/scripted-upstream.ts';
 
 /** What only this machine can read. */
 const SECRET = 'instance-credentials';

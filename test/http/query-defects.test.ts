@@ -1,8 +1,8 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 
 import { cleanup } from '../helpers/cleanup.ts';
-import { KnownRepository } from '../helpers/known-repository.ts';
-import { sendRaw } from '../helpers/raw-request.ts';
+import { KnownRepository } from '../helpers/images/known-repository.ts';
+import { sendRaw } from '../helpers/clients/raw-request.ts';
 
 /**
  * Texts that break readers of queries: damaged escapes, bytes that are no UTF-8, line ends, letters that fold

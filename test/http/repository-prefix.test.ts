@@ -4,7 +4,7 @@ import { digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { RunningApp } from '../helpers/running-app.ts';
-import { ScriptedUpstream, type SeenRequest } from '../helpers/scripted-upstream.ts';
+import { ScriptedUpstream, type SeenRequest } from '../helpers/upstreams/scripted-upstream.ts';
 
 const BLOB = Buffer.from('{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}');
 const MANIFEST = Buffer.from(

@@ -4,10 +4,10 @@ import { beforeAll, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { KnownRepository, OCI_INDEX, OCI_MANIFEST } from '../helpers/known-repository.ts';
-import { sendRaw } from '../helpers/raw-request.ts';
-import { ROUTE_SAMPLES } from '../helpers/route-samples.ts';
-import { tarArchive } from '../helpers/tar-blocks.ts';
+import { KnownRepository, OCI_INDEX, OCI_MANIFEST } from '../helpers/images/known-repository.ts';
+import { sendRaw } from '../helpers/clients/raw-request.ts';
+import { ROUTE_SAMPLES } from '../helpers/clients/route-samples.ts';
+import { tarArchive } from '../helpers/layers/tar-blocks.ts';
 
 const LAYER = gzipSync(tarArchive({ 'etc/passwd': Buffer.from('root:x:0:0') }));
 const DIGEST = digestOf(LAYER);

@@ -6,7 +6,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import type { DemoImage, DemoLayer } from '../../src/demo/demo-image.ts';
 import type { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { startDemoRegistry } from '../helpers/demo-upstream.ts';
+import { startDemoRegistry } from '../helpers/upstreams/demo-upstream.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';

@@ -6,13 +6,13 @@ import { beforeAll, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { ImageFilesClient } from '../helpers/image-files.ts';
-import { ImageUpstream } from '../helpers/image-upstream.ts';
+import { ImageFilesClient } from '../helpers/images/image-files.ts';
+import { ImageUpstream } from '../helpers/upstreams/image-upstream.ts';
 import { runProgram } from '../helpers/programs.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
-import { file, member, paxHeader, tarOf } from '../helpers/tar-members.ts';
+import { file, member, paxHeader, tarOf } from '../helpers/layers/tar-members.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const MIB = 2 ** 20;

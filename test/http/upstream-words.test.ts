@@ -5,8 +5,8 @@ import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
-import { basic, PrivateRegistry } from '../helpers/private-registry.ts';
-import { type Script, ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+import { basic, PrivateRegistry } from '../helpers/upstreams/private-registry.ts';
+import { type Script, ScriptedUpstream } from '../helpers/upstreams/scripted-upstream.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 
 const MANIFEST = Buffer.from('{"schemaVersion":2}');

@@ -5,11 +5,11 @@ import { beforeAll, describe, expect, it } from 'vitest';
 
 import type { ImageJobView } from '../../src/images/operations/image-job-view.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { LayoutUpstream } from '../helpers/layout-upstream.ts';
+import { LayoutUpstream } from '../helpers/upstreams/layout-upstream.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { makeSecret } from '../helpers/secrets.ts';
-import { SnapshotterClient } from '../helpers/snapshotter-client.ts';
+import { SnapshotterClient } from '../helpers/clients/snapshotter-client.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 
 const ECR_HOST = '123456789012.dkr.ecr.eu-central-1.amazonaws.com';

@@ -2,13 +2,13 @@ import { beforeAll, describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { ImageUpstream } from '../helpers/image-upstream.ts';
+import { ImageUpstream } from '../helpers/upstreams/image-upstream.ts';
 import { runProgram } from '../helpers/programs.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
-import { randomBlob } from '../helpers/random-blob.ts';
+import { randomBlob } from '../helpers/layers/random-blob.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
-import { tarArchive } from '../helpers/tar-blocks.ts';
+import { tarArchive } from '../helpers/layers/tar-blocks.ts';
 
 const MIB = 2 ** 20;
 const SEED = 5;

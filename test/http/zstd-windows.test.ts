@@ -2,12 +2,12 @@ import { beforeEach, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { ImageFilesClient } from '../helpers/image-files.ts';
-import { gzipLayer, ImageUpstream } from '../helpers/image-upstream.ts';
+import { ImageFilesClient } from '../helpers/images/image-files.ts';
+import { gzipLayer, ImageUpstream } from '../helpers/upstreams/image-upstream.ts';
 import { runProgram } from '../helpers/programs.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
-import { file, tarOf } from '../helpers/tar-members.ts';
+import { file, tarOf } from '../helpers/layers/tar-members.ts';
 
 /** Where a frame of unknown size has its window descriptor (RFC 8878, section 3.1.1.1.2). */
 const WINDOW_DESCRIPTOR_AT = 5;

@@ -7,11 +7,11 @@ import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { type ErrorCode, ERRORS } from '../../src/core/errors.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { FailingFiles, FILE_OPERATIONS, type FileOperation } from '../helpers/failing-files.ts';
+import { FailingFiles, FILE_OPERATIONS, type FileOperation } from '../helpers/faults/failing-files.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
-import { addPackedImage, type PackedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
+import { addPackedImage, type PackedLayer, seededGzipLayer } from '../helpers/images/packed-image.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
-import { ReadOnlyFolder } from '../helpers/read-only-folder.ts';
+import { ReadOnlyFolder } from '../helpers/faults/read-only-folder.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 

@@ -3,12 +3,12 @@ import { beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Digest } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { gzipLayer, ImageUpstream, type UpstreamLayer } from '../helpers/image-upstream.ts';
+import { gzipLayer, ImageUpstream, type UpstreamLayer } from '../helpers/upstreams/image-upstream.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
-import { randomBlob } from '../helpers/random-blob.ts';
+import { randomBlob } from '../helpers/layers/random-blob.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
-import { tarArchive } from '../helpers/tar-blocks.ts';
+import { tarArchive } from '../helpers/layers/tar-blocks.ts';
 
 const SECRET = randomBlob(400_000, 1);
 const OWN = randomBlob(200_000, 2);

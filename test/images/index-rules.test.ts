@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
 import { resolveTag, startLazyApp } from '../helpers/lazy-app.ts';
-import { LayoutUpstream } from '../helpers/layout-upstream.ts';
+import { LayoutUpstream } from '../helpers/upstreams/layout-upstream.ts';
 
 describe('a tag', () => {
   it.each([

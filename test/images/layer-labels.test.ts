@@ -4,11 +4,11 @@ import { beforeEach, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { ImageUpstream } from '../helpers/image-upstream.ts';
+import { ImageUpstream } from '../helpers/upstreams/image-upstream.ts';
 import { runProgram } from '../helpers/programs.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
-import { tarArchive } from '../helpers/tar-blocks.ts';
+import { tarArchive } from '../helpers/layers/tar-blocks.ts';
 
 const LABELS = [
   'application/vnd.docker.image.rootfs.diff.tar',

@@ -7,7 +7,7 @@ import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
-import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+import { ScriptedUpstream } from '../helpers/upstreams/scripted-upstream.ts';
 
 interface Listed {
   readonly mediaType: string;

@@ -8,8 +8,8 @@ import {
   pushImage,
   pushIndex,
   type WrittenDescriptor,
-} from '../helpers/hand-made-image.ts';
-import { errorCode, KnownRepository, OCI_INDEX, OCI_MANIFEST } from '../helpers/known-repository.ts';
+} from '../helpers/images/hand-made-image.ts';
+import { errorCode, KnownRepository, OCI_INDEX, OCI_MANIFEST } from '../helpers/images/known-repository.ts';
 
 const CONTAINERD = { 'user-agent': 'containerd/2.2.6+unknown', accept: `${OCI_INDEX}, ${OCI_MANIFEST}` };
 const SOCI_INDEX = 'com.amazon.soci.index-digest';

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { Digest } from '../../src/core/digest.ts';
 import type { FaultAction } from '../registry/faults.ts';
 import { resolveTag, startLazyApp } from '../helpers/lazy-app.ts';
-import { LayoutUpstream } from '../helpers/layout-upstream.ts';
+import { LayoutUpstream } from '../helpers/upstreams/layout-upstream.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
 
 type Document = Readonly<

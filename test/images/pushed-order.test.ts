@@ -14,7 +14,7 @@ import {
   makeZtoc,
   PUSHED_SPAN_BYTES,
   pushIndex,
-} from '../helpers/pushed-index.ts';
+} from '../helpers/images/pushed-index.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
 
 const LAYER = new URL('../fixtures/golden/layers/gzip-gnu-6.tar.gz', import.meta.url);

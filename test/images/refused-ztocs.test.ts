@@ -8,7 +8,7 @@ import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { EMPTY_CONFIG } from '../../src/soci/soci-index.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
-import { RedisServer } from '../helpers/redis-server.ts';
+import { RedisServer } from '../helpers/upstreams/redis-server.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
 import { blobsOf, type KnownLayer, makeContent } from '../histories/content.ts';

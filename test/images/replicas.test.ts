@@ -5,12 +5,12 @@ import { beforeEach, describe, expect, it } from 'vitest';
 
 import { cleanup } from '../helpers/cleanup.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
-import { gzipLayer, ImageUpstream } from '../helpers/image-upstream.ts';
+import { gzipLayer, ImageUpstream } from '../helpers/upstreams/image-upstream.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
-import { RedisServer } from '../helpers/redis-server.ts';
+import { RedisServer } from '../helpers/upstreams/redis-server.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
 import { makeSecret } from '../helpers/secrets.ts';
-import { tarArchive } from '../helpers/tar-blocks.ts';
+import { tarArchive } from '../helpers/layers/tar-blocks.ts';
 
 const SOCI_V1 = 'application/vnd.amazon.soci.index.v1+json';
 

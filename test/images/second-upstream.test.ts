@@ -3,12 +3,12 @@ import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { image } from '../helpers/image.ts';
-import { gzipLayer, ImageUpstream, type UpstreamLayer } from '../helpers/image-upstream.ts';
-import { randomBlob } from '../helpers/random-blob.ts';
+import { image } from '../helpers/images/image.ts';
+import { gzipLayer, ImageUpstream, type UpstreamLayer } from '../helpers/upstreams/image-upstream.ts';
+import { randomBlob } from '../helpers/layers/random-blob.ts';
 import { RunningApp } from '../helpers/running-app.ts';
-import { type Script, ScriptedUpstream } from '../helpers/scripted-upstream.ts';
-import { tarArchive } from '../helpers/tar-blocks.ts';
+import { type Script, ScriptedUpstream } from '../helpers/upstreams/scripted-upstream.ts';
+import { tarArchive } from '../helpers/layers/tar-blocks.ts';
 
 const CONTENT = randomBlob(2_000_000, 3);
 const LAYER: UpstreamLayer = gzipLayer(tarArchive({ file: CONTENT }));

@@ -5,13 +5,13 @@ import { expect, it, vi } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
-import { image } from '../helpers/image.ts';
-import { gzipLayer } from '../helpers/image-upstream.ts';
-import { randomBlob } from '../helpers/random-blob.ts';
+import { image } from '../helpers/images/image.ts';
+import { gzipLayer } from '../helpers/upstreams/image-upstream.ts';
+import { randomBlob } from '../helpers/layers/random-blob.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
-import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
-import { tarArchive } from '../helpers/tar-blocks.ts';
+import { ScriptedUpstream } from '../helpers/upstreams/scripted-upstream.ts';
+import { tarArchive } from '../helpers/layers/tar-blocks.ts';
 
 /** Its layer is smaller than the part that readers get only once the digest is verified. */
 const CONTENT = randomBlob(40_000, 1);

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 
 import { resolveTag, startLazyApp } from '../helpers/lazy-app.ts';
-import { LayoutUpstream } from '../helpers/layout-upstream.ts';
+import { LayoutUpstream } from '../helpers/upstreams/layout-upstream.ts';
 
 it('an image is lazy once its config can be read', async () => {
   await using upstream = await LayoutUpstream.start('docker-single');

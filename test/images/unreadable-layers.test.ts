@@ -4,11 +4,11 @@ import { beforeEach, describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { ImageFilesClient } from '../helpers/image-files.ts';
-import { gzipLayer, ImageUpstream, type UpstreamLayer } from '../helpers/image-upstream.ts';
+import { ImageFilesClient } from '../helpers/images/image-files.ts';
+import { gzipLayer, ImageUpstream, type UpstreamLayer } from '../helpers/upstreams/image-upstream.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
-import { dir, file, member, paxHeader, tarOf } from '../helpers/tar-members.ts';
+import { dir, file, member, paxHeader, tarOf } from '../helpers/layers/tar-members.ts';
 
 const BEFORE = file('before', 'readable');
 const BEHIND = tarOf(file('etc/conf', 'new'), file('etc/.wh.gone', ''));

@@ -7,10 +7,10 @@ import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
-import { addPackedImage, type PackedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
+import { addPackedImage, type PackedLayer, seededGzipLayer } from '../helpers/images/packed-image.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
-import { SmallDisk } from '../helpers/small-disk.ts';
+import { SmallDisk } from '../helpers/faults/small-disk.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const MIB = 2 ** 20;

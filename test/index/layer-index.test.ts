@@ -6,11 +6,11 @@ import { describe, expect, it } from 'vitest';
 import { LayerIndex } from '../../src/index/layer-index.ts';
 import { parseRawText, printRawText, type RawText } from '../../src/tar/raw-text.ts';
 import { readWindow } from '../../src/index/stored-window.ts';
-import { type BuiltLayer, buildFromBytes } from '../helpers/built-layer.ts';
-import { seededText } from '../helpers/gzip-corpus.ts';
+import { type BuiltLayer, buildFromBytes } from '../helpers/layers/built-layer.ts';
+import { seededText } from '../helpers/layers/gzip-corpus.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
-import { tarArchive, tarFile } from '../helpers/tar-blocks.ts';
-import { file, hardlink, tarOf } from '../helpers/tar-members.ts';
+import { tarArchive, tarFile } from '../helpers/layers/tar-blocks.ts';
+import { file, hardlink, tarOf } from '../helpers/layers/tar-members.ts';
 
 const text = seededText(9, 400_000);
 const EVERYTHING = { start: 0, end: Number.POSITIVE_INFINITY };

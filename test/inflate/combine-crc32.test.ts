@@ -3,7 +3,7 @@ import { crc32 } from 'node:zlib';
 import { expect, it } from 'vitest';
 
 import { combineCrc32 } from '../../src/inflate/combine-crc32.ts';
-import { seededText } from '../helpers/gzip-corpus.ts';
+import { seededText } from '../helpers/layers/gzip-corpus.ts';
 
 const SEED = 20_261;
 const bytes = seededText(SEED, 70_000);

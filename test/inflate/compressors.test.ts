@@ -2,7 +2,7 @@ import { constants, createDeflateRaw, deflateRawSync, inflateRawSync } from 'nod
 
 import { describe, expect, it } from 'vitest';
 
-import { chunksOf, randomFrom, seededBytes, seededText } from '../helpers/gzip-corpus.ts';
+import { chunksOf, randomFrom, seededBytes, seededText } from '../helpers/layers/gzip-corpus.ts';
 import { runProgramSync } from '../helpers/programs.ts';
 import { expectAgreement } from './deflate-agreement.ts';
 

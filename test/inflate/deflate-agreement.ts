@@ -6,8 +6,8 @@ import { isSpandrelError } from '../../src/core/errors.ts';
 import type { Engine } from '../../src/inflate/engine.ts';
 import { pakoEngine } from '../../src/inflate/pako-engine.ts';
 import { wasmEngine } from '../../src/inflate/wasm-engine.ts';
-import { type Recording, recordInflation } from '../helpers/checkpoint-recorder.ts';
-import { gzipMember } from '../helpers/gzip-corpus.ts';
+import { type Recording, recordInflation } from '../helpers/layers/checkpoint-recorder.ts';
+import { gzipMember } from '../helpers/layers/gzip-corpus.ts';
 
 /** The result of node:zlib for raw deflate data. */
 type Judgement =

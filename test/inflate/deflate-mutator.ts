@@ -1,7 +1,7 @@
 import { constants, deflateRawSync, type ZlibOptions } from 'node:zlib';
 
-import { DeflateWriter } from '../helpers/deflate-writer.ts';
-import { seededBytes, seededText } from '../helpers/gzip-corpus.ts';
+import { DeflateWriter } from '../helpers/layers/deflate-writer.ts';
+import { seededBytes, seededText } from '../helpers/layers/gzip-corpus.ts';
 
 type Random = () => number;
 

@@ -6,9 +6,15 @@ import { describe, expect, it } from 'vitest';
 
 import { SpandrelError } from '../../src/core/errors.ts';
 import { type Engine, type SpanInput, WINDOW_BYTES } from '../../src/inflate/engine.ts';
-import { type RecordedCheckpoint, recordInflation } from '../helpers/checkpoint-recorder.ts';
-import { codeLengths, DeflateWriter } from '../helpers/deflate-writer.ts';
-import { type GzipSample, gzipCorpus, gzipMember, randomFrom, seededText } from '../helpers/gzip-corpus.ts';
+import { type RecordedCheckpoint, recordInflation } from '../helpers/layers/checkpoint-recorder.ts';
+import { codeLengths, DeflateWriter } from '../helpers/layers/deflate-writer.ts';
+import {
+  type GzipSample,
+  gzipCorpus,
+  gzipMember,
+  randomFrom,
+  seededText,
+} from '../helpers/layers/gzip-corpus.ts';
 
 const SEED = 20_260;
 const FIXTURES = new URL('../fixtures/', import.meta.url);

@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { GZIP_PACKER, GzipPacker, type Packed } from '../../src/inflate/gzip-packer.ts';
-import { randomBlob } from '../helpers/random-blob.ts';
+import { randomBlob } from '../helpers/layers/random-blob.ts';
 
 const PLAIN = Buffer.concat([randomBlob(100_000, 1), Buffer.alloc(400_000, 'some text ')]);
 

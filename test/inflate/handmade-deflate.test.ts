@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
-import { codeLengths, DeflateWriter } from '../helpers/deflate-writer.ts';
-import { seededBytes } from '../helpers/gzip-corpus.ts';
+import { codeLengths, DeflateWriter } from '../helpers/layers/deflate-writer.ts';
+import { seededBytes } from '../helpers/layers/gzip-corpus.ts';
 import { expectAgreement } from './deflate-agreement.ts';
 
 /** Codes of 1 to 14 bits for 'a' to 'n', of 15 for 'o' and the end. */

@@ -3,10 +3,10 @@ import { constants, zstdCompressSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 
 import { inflateZstd, type ZstdDataFrame } from '../../src/inflate/inflate-zstd.ts';
-import { readZstdFrame } from '../helpers/read-zstd-frame.ts';
+import { readZstdFrame } from '../helpers/layers/read-zstd-frame.ts';
 import { runProgramSync } from '../helpers/programs.ts';
-import { chunksOf, randomFrom, seededBytes, seededText } from '../helpers/gzip-corpus.ts';
-import { skippableFrame } from '../helpers/zstd-corpus.ts';
+import { chunksOf, randomFrom, seededBytes, seededText } from '../helpers/layers/gzip-corpus.ts';
+import { skippableFrame } from '../helpers/layers/zstd-corpus.ts';
 
 /** Chunks that count how many were read, and show whether the reader ended the iteration. */
 class CountedChunks {

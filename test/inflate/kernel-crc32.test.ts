@@ -3,8 +3,8 @@ import { gzipSync } from 'node:zlib';
 import { expect, it } from 'vitest';
 
 import { wasmEngine } from '../../src/inflate/wasm-engine.ts';
-import { recordInflation } from '../helpers/checkpoint-recorder.ts';
-import { randomFrom, seededBytes } from '../helpers/gzip-corpus.ts';
+import { recordInflation } from '../helpers/layers/checkpoint-recorder.ts';
+import { randomFrom, seededBytes } from '../helpers/layers/gzip-corpus.ts';
 
 const SEED = 20_262;
 /** Lengths where the kernel starts folding, where it folds in blocks, and the rest of a vector. */

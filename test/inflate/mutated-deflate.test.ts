@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 
-import { randomFrom } from '../helpers/gzip-corpus.ts';
+import { randomFrom } from '../helpers/layers/gzip-corpus.ts';
 import { expectAgreement } from './deflate-agreement.ts';
 import { mutate, randomDeflate } from './deflate-mutator.ts';
 

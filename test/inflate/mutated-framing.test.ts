@@ -4,8 +4,8 @@ import { expect, it } from 'vitest';
 
 import { pakoEngine } from '../../src/inflate/pako-engine.ts';
 import { wasmEngine } from '../../src/inflate/wasm-engine.ts';
-import { recordInflation } from '../helpers/checkpoint-recorder.ts';
-import { gzipMember, randomFrom, seededBytes, seededText } from '../helpers/gzip-corpus.ts';
+import { recordInflation } from '../helpers/layers/checkpoint-recorder.ts';
+import { gzipMember, randomFrom, seededBytes, seededText } from '../helpers/layers/gzip-corpus.ts';
 import { problemOf } from './deflate-agreement.ts';
 
 const CASES = 1500;

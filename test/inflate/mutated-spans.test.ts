@@ -4,8 +4,8 @@ import { isSpandrelError } from '../../src/core/errors.ts';
 import type { Engine, SpanInput } from '../../src/inflate/engine.ts';
 import { pakoEngine } from '../../src/inflate/pako-engine.ts';
 import { wasmEngine } from '../../src/inflate/wasm-engine.ts';
-import { recordInflation } from '../helpers/checkpoint-recorder.ts';
-import { gzipCorpus, randomFrom } from '../helpers/gzip-corpus.ts';
+import { recordInflation } from '../helpers/layers/checkpoint-recorder.ts';
+import { gzipCorpus, randomFrom } from '../helpers/layers/gzip-corpus.ts';
 
 const SEED = 7_001;
 const CASES_PER_SAMPLE = 60;

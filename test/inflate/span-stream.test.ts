@@ -4,8 +4,8 @@ import { describe, expect, it } from 'vitest';
 
 import { pakoEngine } from '../../src/inflate/pako-engine.ts';
 import { inflateSpanWith } from '../../src/inflate/span-stream.ts';
-import { recordInflation } from '../helpers/checkpoint-recorder.ts';
-import { chunksOf, seededText } from '../helpers/gzip-corpus.ts';
+import { recordInflation } from '../helpers/layers/checkpoint-recorder.ts';
+import { chunksOf, seededText } from '../helpers/layers/gzip-corpus.ts';
 
 const plain = seededText(61, 200_000);
 

@@ -5,8 +5,8 @@ import { describe, expect, it } from 'vitest';
 import { type Engine, WINDOW_BYTES } from '../../src/inflate/engine.ts';
 import { pakoEngine } from '../../src/inflate/pako-engine.ts';
 import { wasmEngine } from '../../src/inflate/wasm-engine.ts';
-import { recordInflation } from '../helpers/checkpoint-recorder.ts';
-import { gzipCorpus, gzipMember, seededText } from '../helpers/gzip-corpus.ts';
+import { recordInflation } from '../helpers/layers/checkpoint-recorder.ts';
+import { gzipCorpus, gzipMember, seededText } from '../helpers/layers/gzip-corpus.ts';
 
 const SEED = 31_337;
 const corpus = await gzipCorpus(SEED);

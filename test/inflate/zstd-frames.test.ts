@@ -3,8 +3,8 @@ import { constants, zstdCompressSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 
 import { ZstdFrameScanner, type ZstdFrame, type ZstdPiece } from '../../src/inflate/zstd-frames.ts';
-import { chunksOf, seededBytes, seededText } from '../helpers/gzip-corpus.ts';
-import { skippableFrame } from '../helpers/zstd-corpus.ts';
+import { chunksOf, seededBytes, seededText } from '../helpers/layers/gzip-corpus.ts';
+import { skippableFrame } from '../helpers/layers/zstd-corpus.ts';
 
 function scan(stream: Uint8Array, chunkBytes: number): { pieces: ZstdPiece[]; frames: ZstdFrame[] } {
   const scanner = new ZstdFrameScanner();

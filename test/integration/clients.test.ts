@@ -5,10 +5,10 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { parse as parseYaml } from 'yaml';
 
 import type { ScriptedRegistry } from '../registry/scripted-registry.ts';
-import { Certificate } from '../helpers/certificate.ts';
+import { Certificate } from '../helpers/upstreams/certificate.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { ContainerdDaemon } from '../helpers/containerd-daemon.ts';
-import { startDemoRegistry } from '../helpers/demo-upstream.ts';
+import { ContainerdDaemon } from '../helpers/upstreams/containerd-daemon.ts';
+import { startDemoRegistry } from '../helpers/upstreams/demo-upstream.ts';
 import { runProgram } from '../helpers/programs.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';

@@ -4,13 +4,13 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 
 import { cleanup } from '../helpers/cleanup.ts';
-import { DockerRegistry } from '../helpers/docker-registry.ts';
+import { DockerRegistry } from '../helpers/upstreams/docker-registry.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
-import { RedisServer } from '../helpers/redis-server.ts';
+import { RedisServer } from '../helpers/upstreams/redis-server.ts';
 import { runProgram } from '../helpers/programs.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
-import { startDemoRegistry } from '../helpers/demo-upstream.ts';
+import { startDemoRegistry } from '../helpers/upstreams/demo-upstream.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 import { gnuTar } from '../oracles/gnu-tar.ts';
 

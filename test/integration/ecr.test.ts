@@ -2,12 +2,12 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
-import { setAwsEnvironment, STATIC_KEYS } from '../helpers/aws-environment.ts';
+import { setAwsEnvironment, STATIC_KEYS } from '../helpers/upstreams/aws-environment.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { EcrRegistry } from '../helpers/ecr-registry.ts';
-import { MotoServer, motoToken } from '../helpers/moto-server.ts';
+import { EcrRegistry } from '../helpers/upstreams/ecr-registry.ts';
+import { MotoServer, motoToken } from '../helpers/upstreams/moto-server.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
-import { randomBlob } from '../helpers/random-blob.ts';
+import { randomBlob } from '../helpers/layers/random-blob.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
 
 const HOST = '123456789012.dkr.ecr.eu-west-1.amazonaws.com';

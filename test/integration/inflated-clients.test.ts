@@ -15,9 +15,9 @@ import { join } from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
 
 import { cleanup } from '../helpers/cleanup.ts';
-import { ContainerdDaemon } from '../helpers/containerd-daemon.ts';
-import { seededText } from '../helpers/gzip-corpus.ts';
-import { ImageUpstream } from '../helpers/image-upstream.ts';
+import { ContainerdDaemon } from '../helpers/upstreams/containerd-daemon.ts';
+import { seededText } from '../helpers/layers/gzip-corpus.ts';
+import { ImageUpstream } from '../helpers/upstreams/image-upstream.ts';
 import {
   gzipped,
   plain,
@@ -26,7 +26,7 @@ import {
   sha256,
   startInflating,
   zstd,
-} from '../helpers/inflated-image.ts';
+} from '../helpers/images/inflated-image.ts';
 import { OCI } from '../helpers/lazy-app.ts';
 import { runProgram } from '../helpers/programs.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';

@@ -4,18 +4,18 @@ import { beforeAll, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { ContainerdDaemon } from '../helpers/containerd-daemon.ts';
-import { ImageFilesClient, type ShownFile } from '../helpers/image-files.ts';
-import { image } from '../helpers/image.ts';
-import { ImageUpstream, type UpstreamLayer } from '../helpers/image-upstream.ts';
-import { type Layers, REFUSED, UNPACKED } from '../helpers/layer-kinds.ts';
+import { ContainerdDaemon } from '../helpers/upstreams/containerd-daemon.ts';
+import { ImageFilesClient, type ShownFile } from '../helpers/images/image-files.ts';
+import { image } from '../helpers/images/image.ts';
+import { ImageUpstream, type UpstreamLayer } from '../helpers/upstreams/image-upstream.ts';
+import { type Layers, REFUSED, UNPACKED } from '../helpers/layers/layer-kinds.ts';
 import { type NodeFile, readNodeFiles } from '../oracles/node-files.ts';
-import { withOciArchive } from '../helpers/oci-archive.ts';
+import { withOciArchive } from '../helpers/images/oci-archive.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
-import { randomLayers } from '../helpers/random-layers.ts';
+import { randomLayers } from '../helpers/layers/random-layers.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
-import { tarOf } from '../helpers/tar-members.ts';
+import { tarOf } from '../helpers/layers/tar-members.ts';
 
 const RANDOM_IMAGES = 36;
 const SEED = 1;

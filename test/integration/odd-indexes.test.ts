@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 
 import { containerPlatform } from '../../src/core/platform.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { ContainerdDaemon } from '../helpers/containerd-daemon.ts';
+import { ContainerdDaemon } from '../helpers/upstreams/containerd-daemon.ts';
 import {
   describeBytes,
   forLinux,
@@ -12,8 +12,8 @@ import {
   pushImage,
   pushIndex,
   type WrittenDescriptor,
-} from '../helpers/hand-made-image.ts';
-import { KnownRepository, OCI_MANIFEST } from '../helpers/known-repository.ts';
+} from '../helpers/images/hand-made-image.ts';
+import { KnownRepository, OCI_MANIFEST } from '../helpers/images/known-repository.ts';
 
 /** Platforms that this machine pulls, and others. */
 const OWN = containerPlatform(arch()).architecture;

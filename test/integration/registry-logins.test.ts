@@ -5,9 +5,9 @@ import { beforeAll, describe, expect, it } from 'vitest';
 
 import { parseDigest } from '../../src/core/digest.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { startDemoRegistry } from '../helpers/demo-upstream.ts';
-import { DockerRegistry } from '../helpers/docker-registry.ts';
-import { openClient } from '../helpers/registry-clients.ts';
+import { startDemoRegistry } from '../helpers/upstreams/demo-upstream.ts';
+import { DockerRegistry } from '../helpers/upstreams/docker-registry.ts';
+import { openClient } from '../helpers/clients/registry-clients.ts';
 import { runProgram } from '../helpers/programs.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';

@@ -9,10 +9,10 @@ import { digestHex, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { tryProgram } from '../helpers/programs.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
-import { randomBlob } from '../helpers/random-blob.ts';
-import { ScriptedUpstream, type SeenRequest } from '../helpers/scripted-upstream.ts';
+import { randomBlob } from '../helpers/layers/random-blob.ts';
+import { ScriptedUpstream, type SeenRequest } from '../helpers/upstreams/scripted-upstream.ts';
 import { makeSecret } from '../helpers/secrets.ts';
-import { tarArchive } from '../helpers/tar-blocks.ts';
+import { tarArchive } from '../helpers/layers/tar-blocks.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const PASSWORD = makeSecret('password of the proxy');

@@ -5,11 +5,11 @@ import { beforeEach, describe, expect, it } from 'vitest';
 
 import type { Digest } from '../../src/core/digest.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { gzipLayer, ImageUpstream } from '../helpers/image-upstream.ts';
+import { gzipLayer, ImageUpstream } from '../helpers/upstreams/image-upstream.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
-import { randomBlob } from '../helpers/random-blob.ts';
+import { randomBlob } from '../helpers/layers/random-blob.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
-import { tarArchive } from '../helpers/tar-blocks.ts';
+import { tarArchive } from '../helpers/layers/tar-blocks.ts';
 
 const STORE_BYTES = 3 * 2 ** 20;
 const IMAGES = 8;

@@ -17,7 +17,7 @@ import { Events } from '../../src/telemetry/events.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
-import { LayoutUpstream } from '../helpers/layout-upstream.ts';
+import { LayoutUpstream } from '../helpers/upstreams/layout-upstream.ts';
 import type { FaultAction } from '../registry/faults.ts';
 import type { ScriptedRegistry, ScriptedRegistryOptions } from '../registry/scripted-registry.ts';
 

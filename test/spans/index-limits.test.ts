@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
-import { addPackedImage, seededGzipLayer } from '../helpers/packed-image.ts';
+import { addPackedImage, seededGzipLayer } from '../helpers/images/packed-image.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 

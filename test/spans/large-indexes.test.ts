@@ -2,11 +2,11 @@ import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { gzipLayer, ImageUpstream } from '../helpers/image-upstream.ts';
+import { gzipLayer, ImageUpstream } from '../helpers/upstreams/image-upstream.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
-import { randomBlob } from '../helpers/random-blob.ts';
+import { randomBlob } from '../helpers/layers/random-blob.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
-import { file, tarOf } from '../helpers/tar-members.ts';
+import { file, tarOf } from '../helpers/layers/tar-members.ts';
 
 /** This many names make the index too large for readers to hold. */
 const FILES = 20_000;

@@ -11,7 +11,7 @@ import type { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { LayerIndex } from '../../src/index/layer-index.ts';
 import type { ReadSpan } from '../../src/ztoc/span.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { startDemoRegistry } from '../helpers/demo-upstream.ts';
+import { startDemoRegistry } from '../helpers/upstreams/demo-upstream.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';

@@ -8,10 +8,15 @@ import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
-import { addPackedImage, type PackedLayer, packedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
+import {
+  addPackedImage,
+  type PackedLayer,
+  packedLayer,
+  seededGzipLayer,
+} from '../helpers/images/packed-image.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
-import { rot, storedPath } from '../helpers/stored-files.ts';
+import { rot, storedPath } from '../helpers/faults/stored-files.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const LAYER_BYTES = 2 ** 20;

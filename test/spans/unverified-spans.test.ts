@@ -13,12 +13,17 @@ import { SpanCache } from '../../src/spans/span-cache.ts';
 import { Events } from '../../src/telemetry/events.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
-import { addPackedImage, packedLayer, type PackedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
+import {
+  addPackedImage,
+  packedLayer,
+  type PackedLayer,
+  seededGzipLayer,
+} from '../helpers/images/packed-image.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
-import { RedisServer } from '../helpers/redis-server.ts';
+import { RedisServer } from '../helpers/upstreams/redis-server.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
-import { buildFromBytes } from '../helpers/built-layer.ts';
+import { buildFromBytes } from '../helpers/layers/built-layer.ts';
 
 const MIB = 2 ** 20;
 const PATIENCE = { timeout: 20_000 };

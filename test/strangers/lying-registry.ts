@@ -1,5 +1,5 @@
 import { digestOf } from '../../src/core/digest.ts';
-import { ScriptedUpstream, type SeenRequest } from '../helpers/scripted-upstream.ts';
+import { ScriptedUpstream, type SeenRequest } from '../helpers/upstreams/scripted-upstream.ts';
 import type { ServerResponse } from 'node:http';
 
 /** The lies of an upstream. */

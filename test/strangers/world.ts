@@ -3,7 +3,7 @@ import { gzipSync } from 'node:zlib';
 import { digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
-import { tarArchive } from '../helpers/tar-blocks.ts';
+import { tarArchive } from '../helpers/layers/tar-blocks.ts';
 import { LyingRegistry } from './lying-registry.ts';
 
 /** A layer that repositories may have or name. */

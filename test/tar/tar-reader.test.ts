@@ -5,10 +5,10 @@ import { describe, expect, it } from 'vitest';
 
 import { TarReader } from '../../src/tar/tar-reader.ts';
 import type { TocEntry } from '../../src/tar/toc-entry.ts';
-import { chunksOf } from '../helpers/gzip-corpus.ts';
+import { chunksOf } from '../helpers/layers/gzip-corpus.ts';
 import { GoldenLayers } from '../oracles/golden-layers.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
-import { tarHeader } from '../helpers/tar-blocks.ts';
+import { tarHeader } from '../helpers/layers/tar-blocks.ts';
 
 interface Reading {
   readonly entries: TocEntry[];

@@ -9,7 +9,7 @@ import { cleanup } from '../helpers/cleanup.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
-import { TraceCollector } from '../helpers/trace-collector.ts';
+import { TraceCollector } from '../helpers/upstreams/trace-collector.ts';
 
 const LAYER = new URL('../fixtures/golden/layers/gzip-gnu-6.tar.gz', import.meta.url);
 const SECRET = makeSecret('token in a query');

@@ -13,10 +13,10 @@ import { startLayerBuild } from '../../src/build/building-index.ts';
 import { filesOfUnfinishedIndex } from '../../src/index/index-writer.ts';
 import type * as layerTasks from '../../src/build/layer-worker.ts';
 import type * as spanTasks from '../../src/spans/span-worker.ts';
-import { openFilesIn } from '../helpers/at-rest.ts';
-import { NO_LIMITS } from '../helpers/built-layer.ts';
-import { randomBlob } from '../helpers/random-blob.ts';
-import { tarArchive } from '../helpers/tar-blocks.ts';
+import { openFilesIn } from '../helpers/faults/at-rest.ts';
+import { NO_LIMITS } from '../helpers/layers/built-layer.ts';
+import { randomBlob } from '../helpers/layers/random-blob.ts';
+import { tarArchive } from '../helpers/layers/tar-blocks.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const ROUNDS = 12;

@@ -9,8 +9,8 @@ import { describe, expect, it, vi } from 'vitest';
 import { digestOf } from '../../src/core/digest.ts';
 import { S3_HOST } from '../../src/core/ecr-host.ts';
 import { AddressGuard, type AddressRules } from '../../src/upstream/address-guard.ts';
-import { openClient } from '../helpers/registry-clients.ts';
-import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+import { openClient } from '../helpers/clients/registry-clients.ts';
+import { ScriptedUpstream } from '../helpers/upstreams/scripted-upstream.ts';
 
 // Names and interfaces that no machine of tests has.
 vi.mock('node:dns', async (load) => {

@@ -3,14 +3,14 @@ import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import { setAwsEnvironment, STATIC_KEYS } from '../helpers/aws-environment.ts';
+import { setAwsEnvironment, STATIC_KEYS } from '../helpers/upstreams/aws-environment.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { EcrControlPlane, tokenOf } from '../helpers/ecr-control-plane.ts';
-import { EcrRegistry } from '../helpers/ecr-registry.ts';
-import { MotoServer, motoToken } from '../helpers/moto-server.ts';
+import { EcrControlPlane, tokenOf } from '../helpers/upstreams/ecr-control-plane.ts';
+import { EcrRegistry } from '../helpers/upstreams/ecr-registry.ts';
+import { MotoServer, motoToken } from '../helpers/upstreams/moto-server.ts';
 import { makeSecret } from '../helpers/secrets.ts';
-import { openClient } from '../helpers/registry-clients.ts';
-import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+import { openClient } from '../helpers/clients/registry-clients.ts';
+import { ScriptedUpstream } from '../helpers/upstreams/scripted-upstream.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const HOST = '123456789012.dkr.ecr.eu-west-1.amazonaws.com';

@@ -6,10 +6,10 @@ import { describe, expect, it } from 'vitest';
 import type { ByteRange } from '../../src/core/byte-range.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import type { RegistryClient } from '../../src/upstream/registry-client.ts';
-import { CODINGS } from '../helpers/content-codings.ts';
-import { randomBlob } from '../helpers/random-blob.ts';
-import { openClient } from '../helpers/registry-clients.ts';
-import { ScriptedUpstream, type SeenRequest } from '../helpers/scripted-upstream.ts';
+import { CODINGS } from '../helpers/clients/content-codings.ts';
+import { randomBlob } from '../helpers/layers/random-blob.ts';
+import { openClient } from '../helpers/clients/registry-clients.ts';
+import { ScriptedUpstream, type SeenRequest } from '../helpers/upstreams/scripted-upstream.ts';
 
 const SMALL = Buffer.from('{"architecture":"amd64","os":"linux"}');
 /** More than is taken into memory; can be packed well, so that its parts differ in size. */

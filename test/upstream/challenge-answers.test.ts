@@ -2,8 +2,8 @@ import { describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
-import { openClient } from '../helpers/registry-clients.ts';
-import { type Script, ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+import { openClient } from '../helpers/clients/registry-clients.ts';
+import { type Script, ScriptedUpstream } from '../helpers/upstreams/scripted-upstream.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 
 const PASSWORD = makeSecret('password of the proxy');

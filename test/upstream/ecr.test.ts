@@ -3,12 +3,12 @@ import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
-import { setAwsEnvironment, STATIC_KEYS } from '../helpers/aws-environment.ts';
+import { setAwsEnvironment, STATIC_KEYS } from '../helpers/upstreams/aws-environment.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { EcrControlPlane, tokenOf } from '../helpers/ecr-control-plane.ts';
-import { EcrRegistry, EXPIRED_TEXT } from '../helpers/ecr-registry.ts';
-import { type OpenClient, openClient } from '../helpers/registry-clients.ts';
-import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+import { EcrControlPlane, tokenOf } from '../helpers/upstreams/ecr-control-plane.ts';
+import { EcrRegistry, EXPIRED_TEXT } from '../helpers/upstreams/ecr-registry.ts';
+import { type OpenClient, openClient } from '../helpers/clients/registry-clients.ts';
+import { ScriptedUpstream } from '../helpers/upstreams/scripted-upstream.ts';
 
 const HOST = '123456789012.dkr.ecr.eu-west-1.amazonaws.com';
 const BLOB = randomBytes(100_000);

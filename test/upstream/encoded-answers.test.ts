@@ -4,9 +4,9 @@ import { describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
-import { CODINGS } from '../helpers/content-codings.ts';
-import { openClient } from '../helpers/registry-clients.ts';
-import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+import { CODINGS } from '../helpers/clients/content-codings.ts';
+import { openClient } from '../helpers/clients/registry-clients.ts';
+import { ScriptedUpstream } from '../helpers/upstreams/scripted-upstream.ts';
 
 const REFERRER = { mediaType: MEDIA_TYPES.ociManifest, digest: digestOf('referrer'), size: 8 };
 const MANIFEST = Buffer.from(

@@ -6,11 +6,11 @@ import type { AddressInfo } from 'node:net';
 import { beforeAll, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
-import { Certificate } from '../helpers/certificate.ts';
+import { Certificate } from '../helpers/upstreams/certificate.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { ForwardProxy, type ForwardProxyOptions } from '../helpers/forward-proxy.ts';
-import { type OpenClient, openClient } from '../helpers/registry-clients.ts';
-import { type Script, ScriptedUpstream, type SeenRequest } from '../helpers/scripted-upstream.ts';
+import { ForwardProxy, type ForwardProxyOptions } from '../helpers/upstreams/forward-proxy.ts';
+import { type OpenClient, openClient } from '../helpers/clients/registry-clients.ts';
+import { type Script, ScriptedUpstream, type SeenRequest } from '../helpers/upstreams/scripted-upstream.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 
 const BLOB = Buffer.from('0123456789');

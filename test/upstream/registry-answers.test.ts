@@ -3,8 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { digestOf } from '../../src/core/digest.ts';
 import type { RegistryClient } from '../../src/upstream/registry-client.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { type Script, ScriptedUpstream } from '../helpers/scripted-upstream.ts';
-import { openClient } from '../helpers/registry-clients.ts';
+import { type Script, ScriptedUpstream } from '../helpers/upstreams/scripted-upstream.ts';
+import { openClient } from '../helpers/clients/registry-clients.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 
 const BLOB = Buffer.from('0123456789');

@@ -6,8 +6,8 @@ import { digestOf } from '../../src/core/digest.ts';
 import { Secret } from '../../src/core/secret.ts';
 import { parseRetryAfterMs } from '../../src/upstream/transport/backoff-ms.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { type OpenClient, openClient } from '../helpers/registry-clients.ts';
-import { ScriptedUpstream, type SeenRequest } from '../helpers/scripted-upstream.ts';
+import { type OpenClient, openClient } from '../helpers/clients/registry-clients.ts';
+import { ScriptedUpstream, type SeenRequest } from '../helpers/upstreams/scripted-upstream.ts';
 
 // Of RFC 9110, section 5.6.7: one point in time in its three forms.
 const NOW_MS = Date.UTC(1994, 10, 6, 8, 49, 7);

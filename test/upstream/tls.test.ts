@@ -8,9 +8,9 @@ import type { TLSSocket } from 'node:tls';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
-import { CertificateAuthority, type CertificateFiles } from '../helpers/certificates.ts';
+import { CertificateAuthority, type CertificateFiles } from '../helpers/upstreams/certificates.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { openClient } from '../helpers/registry-clients.ts';
+import { openClient } from '../helpers/clients/registry-clients.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const BLOB = Buffer.from('0123456789');

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
-import { openClient } from '../helpers/registry-clients.ts';
-import { type Script, ScriptedUpstream, type SeenRequest } from '../helpers/scripted-upstream.ts';
+import { openClient } from '../helpers/clients/registry-clients.ts';
+import { type Script, ScriptedUpstream, type SeenRequest } from '../helpers/upstreams/scripted-upstream.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 
 const PASSWORD = makeSecret('password of the proxy');

@@ -3,9 +3,9 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { Secret } from '../../src/core/secret.ts';
 import { mayReceiveCredentials } from '../../src/upstream/auth/may-receive-credentials.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { basic } from '../helpers/private-registry.ts';
-import { type OpenClient, openClient } from '../helpers/registry-clients.ts';
-import { type Script, ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+import { basic } from '../helpers/upstreams/private-registry.ts';
+import { type OpenClient, openClient } from '../helpers/clients/registry-clients.ts';
+import { type Script, ScriptedUpstream } from '../helpers/upstreams/scripted-upstream.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 
 const password = makeSecret('password for a token service elsewhere');

@@ -4,10 +4,10 @@ import { describe, expect, it } from 'vitest';
 
 import { inflateSpans } from '../../src/spans/span-worker.ts';
 import type { ReadSpan } from '../../src/ztoc/span.ts';
-import { readZstdFrame } from '../helpers/read-zstd-frame.ts';
-import { buildFromBytes, type BuiltLayer } from '../helpers/built-layer.ts';
-import { seededBytes, seededText } from '../helpers/gzip-corpus.ts';
-import { file, tarOf } from '../helpers/tar-members.ts';
+import { readZstdFrame } from '../helpers/layers/read-zstd-frame.ts';
+import { buildFromBytes, type BuiltLayer } from '../helpers/layers/built-layer.ts';
+import { seededBytes, seededText } from '../helpers/layers/gzip-corpus.ts';
+import { file, tarOf } from '../helpers/layers/tar-members.ts';
 
 const BLOCK_BYTES = 128 * 1024;
 const SPAN_BYTES = 65_536;

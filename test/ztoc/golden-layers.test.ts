@@ -9,7 +9,7 @@ import type { EngineName } from '../../src/inflate/engine.ts';
 import { decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
 import { decodeGzipZinfo } from '../../src/ztoc/gzip-zinfo.ts';
 import { encodeRawText, type RawText } from '../../src/tar/raw-text.ts';
-import { buildFromBytes, type BuiltLayer } from '../helpers/built-layer.ts';
+import { buildFromBytes, type BuiltLayer } from '../helpers/layers/built-layer.ts';
 import { type GoldenDetails, type GoldenLayer, GoldenLayers } from '../oracles/golden-layers.ts';
 
 const sets = [{ name: 'small set', vectors: GoldenLayers.small() }];

@@ -3,7 +3,7 @@ import { statSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
 
 import { inflateSpans } from '../../src/spans/span-worker.ts';
-import { buildFromBytes } from '../helpers/built-layer.ts';
+import { buildFromBytes } from '../helpers/layers/built-layer.ts';
 import { runProgramSync } from '../helpers/programs.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 
 import { FileReads, type SharedBytes } from '../../../src/blobs/files/file-reads.ts';
 import { ReadMemory } from '../../../src/blobs/files/read-memory.ts';
-import { seededBytes } from '../../helpers/gzip-corpus.ts';
+import { seededBytes } from '../../helpers/layers/gzip-corpus.ts';
 import { seededRandom } from '../../helpers/seeded-random.ts';
 
 const KIB = 1024;

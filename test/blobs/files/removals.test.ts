@@ -8,9 +8,9 @@ import { digestOf } from '../../../src/core/digest.ts';
 import { blobStore } from '../../helpers/blob-store.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
-import { MemorySource } from '../../helpers/memory-source.ts';
-import { randomBlob } from '../../helpers/random-blob.ts';
-import { ReadOnlyFolder } from '../../helpers/read-only-folder.ts';
+import { MemorySource } from '../../helpers/layers/memory-source.ts';
+import { randomBlob } from '../../helpers/layers/random-blob.ts';
+import { ReadOnlyFolder } from '../../helpers/faults/read-only-folder.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 /** Fails `failures` times. */

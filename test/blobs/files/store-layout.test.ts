@@ -9,8 +9,8 @@ import { type Digest, digestHex, digestOf } from '../../../src/core/digest.ts';
 import { createLogger } from '../../../src/telemetry/logger.ts';
 import { blobStore } from '../../helpers/blob-store.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
-import { MemorySource } from '../../helpers/memory-source.ts';
-import { readWhole } from '../../helpers/random-blob.ts';
+import { MemorySource } from '../../helpers/layers/memory-source.ts';
+import { readWhole } from '../../helpers/layers/random-blob.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 let root: string;

@@ -9,9 +9,9 @@ import { type Digest, digestOf } from '../../../src/core/digest.ts';
 import { Events } from '../../../src/telemetry/events.ts';
 import { blobStore } from '../../helpers/blob-store.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
-import { MemorySource } from '../../helpers/memory-source.ts';
-import { randomBlob } from '../../helpers/random-blob.ts';
-import { rot, storedPath } from '../../helpers/stored-files.ts';
+import { MemorySource } from '../../helpers/layers/memory-source.ts';
+import { randomBlob } from '../../helpers/layers/random-blob.ts';
+import { rot, storedPath } from '../../helpers/faults/stored-files.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const BYTES_PER_SECOND = 2 ** 20;

@@ -1,7 +1,16 @@
 import { describe, expect, it } from 'vitest';
 
-import { bootTarOf, entriesOf, planFor } from '../../helpers/boot-tar.ts';
-import { device, dir, file, hardlink, member, paxHeader, symlink, tarOf } from '../../helpers/tar-members.ts';
+import { bootTarOf, entriesOf, planFor } from '../../helpers/layers/boot-tar.ts';
+import {
+  device,
+  dir,
+  file,
+  hardlink,
+  member,
+  paxHeader,
+  symlink,
+  tarOf,
+} from '../../helpers/layers/tar-members.ts';
 
 /** Names of the entries of a boot layer's tar. */
 async function namesFor(

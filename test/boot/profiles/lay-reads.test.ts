@@ -4,9 +4,9 @@ import { describe, expect, it } from 'vitest';
 
 import { layReads } from '../../../src/boot/profiles/lay-reads.ts';
 import { parseRawText, type RawText } from '../../../src/tar/raw-text.ts';
-import { buildFromBytes } from '../../helpers/built-layer.ts';
+import { buildFromBytes } from '../../helpers/layers/built-layer.ts';
 import { seededRandom } from '../../helpers/seeded-random.ts';
-import { tarArchive } from '../../helpers/tar-blocks.ts';
+import { tarArchive } from '../../helpers/layers/tar-blocks.ts';
 
 const BLOCK = 64 * 1024;
 const NONE: ReadonlySet<RawText> = new Set();

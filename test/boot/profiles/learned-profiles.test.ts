@@ -12,7 +12,7 @@ import { parseRawText } from '../../../src/tar/raw-text.ts';
 import { Events } from '../../../src/telemetry/events.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
-import { namedRepository } from '../../helpers/start-traces.ts';
+import { namedRepository } from '../../helpers/starts/start-traces.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 let path: string;

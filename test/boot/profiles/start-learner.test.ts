@@ -10,7 +10,7 @@ import { parseRawText } from '../../../src/tar/raw-text.ts';
 import { Events } from '../../../src/telemetry/events.ts';
 import { START_OUTCOMES } from '../../../src/telemetry/start-outcomes.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
-import { rangeReads, readTrace } from '../../helpers/start-traces.ts';
+import { rangeReads, readTrace } from '../../helpers/starts/start-traces.ts';
 
 const APP = parseRawText('bin/app');
 const READ: LaidStart = {

@@ -4,7 +4,7 @@ import type { RangeRead } from '../../../src/boot/starts/range-read.ts';
 import type { Start } from '../../../src/boot/starts/start.ts';
 import { StartTracker } from '../../../src/boot/starts/start-tracker.ts';
 import { parseRawText } from '../../../src/tar/raw-text.ts';
-import { blobOf, rangeReads, readTrace, type TraceName } from '../../helpers/start-traces.ts';
+import { blobOf, rangeReads, readTrace, type TraceName } from '../../helpers/starts/start-traces.ts';
 import { seededRandom } from '../../helpers/seeded-random.ts';
 
 const APP = parseRawText('usr/bin/app');

@@ -15,7 +15,7 @@ import type { TocEntry } from '../../../src/tar/toc-entry.ts';
 import { Events } from '../../../src/telemetry/events.ts';
 import type { ReadSpan } from '../../../src/ztoc/span.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
-import { namedRepository } from '../../helpers/start-traces.ts';
+import { namedRepository } from '../../helpers/starts/start-traces.ts';
 
 const SPAN = 256 * 1024;
 const LAYER = digestOf('layer');

@@ -21,7 +21,7 @@ import {
   SNAPSHOTTER,
   SOCKET,
   textOf,
-} from '../../helpers/node-to-set-up.ts';
+} from '../../helpers/clients/node-to-set-up.ts';
 
 /** Lines of the old text that the new one lacks. */
 function lost(before: string, after: string): string[] {

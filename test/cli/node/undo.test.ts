@@ -18,7 +18,7 @@ import {
   setUp,
   snapshot,
   textOf,
-} from '../../helpers/node-to-set-up.ts';
+} from '../../helpers/clients/node-to-set-up.ts';
 
 describe('spandrel node setup --undo', () => {
   it('leaves a file alone that somebody has changed since, and keeps what it was', async () => {

@@ -5,13 +5,13 @@ import { gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { beforeAll, describe, expect, it } from 'vitest';
 
 import { MEDIA_TYPES } from '../../../src/core/media-types.ts';
-import { bootTarOf, planFor } from '../../helpers/boot-tar.ts';
-import { image } from '../../helpers/image.ts';
-import { sha256 } from '../../helpers/inflated-image.ts';
-import { withOciArchive } from '../../helpers/oci-archive.ts';
-import { randomBlob } from '../../helpers/random-blob.ts';
+import { bootTarOf, planFor } from '../../helpers/layers/boot-tar.ts';
+import { image } from '../../helpers/images/image.ts';
+import { sha256 } from '../../helpers/images/inflated-image.ts';
+import { withOciArchive } from '../../helpers/images/oci-archive.ts';
+import { randomBlob } from '../../helpers/layers/random-blob.ts';
 import { SpandrelProcess } from '../../helpers/spandrel-process.ts';
-import { dir, file, hardlink, member, tarOf } from '../../helpers/tar-members.ts';
+import { dir, file, hardlink, member, tarOf } from '../../helpers/layers/tar-members.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const NOISE = member({ name: 'noise', data: Buffer.from(randomBlob(200_000, 1)) });

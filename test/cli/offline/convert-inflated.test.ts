@@ -5,9 +5,9 @@ import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 import { beforeAll, describe, expect, it } from 'vitest';
 
 import { MEDIA_TYPES } from '../../../src/core/media-types.ts';
-import { sha256 } from '../../helpers/inflated-image.ts';
+import { sha256 } from '../../helpers/images/inflated-image.ts';
 import { CONTAINERD, OCI, startLazyApp } from '../../helpers/lazy-app.ts';
-import { LayoutUpstream } from '../../helpers/layout-upstream.ts';
+import { LayoutUpstream } from '../../helpers/upstreams/layout-upstream.ts';
 import { SpandrelProcess } from '../../helpers/spandrel-process.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 

@@ -5,7 +5,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 
 import { locateImage } from '../../../src/client/locate-image.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
-import { startDemoRegistry } from '../../helpers/demo-upstream.ts';
+import { startDemoRegistry } from '../../helpers/upstreams/demo-upstream.ts';
 import { proxyWith } from '../../helpers/proxy-with.ts';
 import type { RunningApp } from '../../helpers/running-app.ts';
 import { SpandrelProcess } from '../../helpers/spandrel-process.ts';

@@ -8,7 +8,7 @@ import { ztoc } from '../../../src/cli/offline/ztoc.ts';
 import { layerCompression } from '../../../src/core/layer-compression.ts';
 import { decodeZtoc } from '../../../src/ztoc/decode-ztoc.ts';
 import { printRawText } from '../../../src/tar/raw-text.ts';
-import { buildFromBytes } from '../../helpers/built-layer.ts';
+import { buildFromBytes } from '../../helpers/layers/built-layer.ts';
 import { GoldenLayers } from '../../oracles/golden-layers.ts';
 import { runProgram } from '../../helpers/programs.ts';
 import { SpandrelProcess } from '../../helpers/spandrel-process.ts';

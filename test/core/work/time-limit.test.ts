@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
 import { TimeLimit } from '../../../src/core/work/time-limit.ts';
-import { OwnedWaits } from '../../helpers/owned-waits.ts';
+import { OwnedWaits } from '../../helpers/faults/owned-waits.ts';
 
 describe('TimeLimit', () => {
   it('aborts with a TimeoutError when the time is over', async () => {

@@ -1,6 +1,6 @@
 import { crc32, constants, gzipSync, inflateRawSync } from 'node:zlib';
 
-import { gzipMember } from '../../helpers/gzip-corpus.ts';
+import { gzipMember } from '../../helpers/layers/gzip-corpus.ts';
 import type { Corpus } from '../corpus.ts';
 import type { Dice } from '../dice.ts';
 import { pickNumber, writeNumber } from './interesting.ts';

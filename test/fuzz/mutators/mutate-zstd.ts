@@ -1,6 +1,6 @@
 import { constants, zstdCompressSync } from 'node:zlib';
 
-import { skippableFrame } from '../../helpers/zstd-corpus.ts';
+import { skippableFrame } from '../../helpers/layers/zstd-corpus.ts';
 import type { Corpus } from '../corpus.ts';
 import type { Dice } from '../dice.ts';
 import { pickNumber, writeNumber } from './interesting.ts';

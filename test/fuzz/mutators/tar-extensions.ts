@@ -1,4 +1,4 @@
-import { tarHeader } from '../../helpers/tar-blocks.ts';
+import { tarHeader } from '../../helpers/layers/tar-blocks.ts';
 import type { Dice } from '../dice.ts';
 import { pickNumber } from './interesting.ts';
 import { repairChecksum } from './tar-fields.ts';

@@ -8,7 +8,7 @@ import { ENGINES } from '../engines.ts';
 import { pickNumber } from '../mutators/interesting.ts';
 import { mutateBytes } from '../mutators/mutate-bytes.ts';
 import { makeZstd } from '../mutators/mutate-zstd.ts';
-import { readZstdFrame } from '../../helpers/read-zstd-frame.ts';
+import { readZstdFrame } from '../../helpers/layers/read-zstd-frame.ts';
 import type { FuzzTarget } from '../target.ts';
 
 const MAX_SPAN_BYTES = 300_000;

@@ -9,11 +9,11 @@ import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
 import { CONTAINERD, OCI } from '../../helpers/lazy-app.ts';
-import { addPackedImage, type PackedLayer, seededGzipLayer } from '../../helpers/packed-image.ts';
-import { basic } from '../../helpers/private-registry.ts';
+import { addPackedImage, type PackedLayer, seededGzipLayer } from '../../helpers/images/packed-image.ts';
+import { basic } from '../../helpers/upstreams/private-registry.ts';
 import { proxyWith } from '../../helpers/proxy-with.ts';
 import type { RunningApp } from '../../helpers/running-app.ts';
-import { ScriptedUpstream, type SeenRequest } from '../../helpers/scripted-upstream.ts';
+import { ScriptedUpstream, type SeenRequest } from '../../helpers/upstreams/scripted-upstream.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const HOST = 'registry.matrix.test';

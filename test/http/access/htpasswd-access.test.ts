@@ -7,9 +7,9 @@ import { beforeEach, describe, expect, it } from 'vitest';
 
 import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
-import { basic } from '../../helpers/private-registry.ts';
+import { basic } from '../../helpers/upstreams/private-registry.ts';
 import { proxyWith } from '../../helpers/proxy-with.ts';
-import { ROUTE_SAMPLES } from '../../helpers/route-samples.ts';
+import { ROUTE_SAMPLES } from '../../helpers/clients/route-samples.ts';
 import type { RunningApp } from '../../helpers/running-app.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 

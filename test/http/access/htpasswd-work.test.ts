@@ -6,7 +6,7 @@ import { HtpasswdAccess } from '../../../src/http/access/htpasswd-access.ts';
 import { HtpasswdFile } from '../../../src/http/access/htpasswd-file.ts';
 import { Events } from '../../../src/telemetry/events.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
-import { basic } from '../../helpers/private-registry.ts';
+import { basic } from '../../helpers/upstreams/private-registry.ts';
 
 const compared: string[] = [];
 vi.mock('bcrypt', async (load) => {

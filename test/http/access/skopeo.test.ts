@@ -5,7 +5,7 @@ import { hash } from 'bcrypt';
 import { beforeAll, describe, expect, it } from 'vitest';
 
 import { cleanup } from '../../helpers/cleanup.ts';
-import { PRIVATE_MANIFEST, PrivateRegistry } from '../../helpers/private-registry.ts';
+import { PRIVATE_MANIFEST, PrivateRegistry } from '../../helpers/upstreams/private-registry.ts';
 import { runProgram } from '../../helpers/programs.ts';
 import { proxyWith } from '../../helpers/proxy-with.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';

@@ -1,9 +1,14 @@
 import { describe, expect, it } from 'vitest';
 
 import { cleanup } from '../../helpers/cleanup.ts';
-import { basic, PRIVATE_BLOB, PRIVATE_DIGEST, PrivateRegistry } from '../../helpers/private-registry.ts';
+import {
+  basic,
+  PRIVATE_BLOB,
+  PRIVATE_DIGEST,
+  PrivateRegistry,
+} from '../../helpers/upstreams/private-registry.ts';
 import { proxyWith } from '../../helpers/proxy-with.ts';
-import { ROUTE_SAMPLES } from '../../helpers/route-samples.ts';
+import { ROUTE_SAMPLES } from '../../helpers/clients/route-samples.ts';
 import type { RunningApp } from '../../helpers/running-app.ts';
 
 async function start(

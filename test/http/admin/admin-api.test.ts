@@ -6,7 +6,7 @@ import { type AdminServerDeps, createAdminServer } from '../../../src/http/admin
 import { describeAdminApi } from '../../../src/http/admin/document-admin-api.ts';
 import type { ImageJobView } from '../../../src/images/operations/image-job-view.ts';
 import { createLogger } from '../../../src/telemetry/logger.ts';
-import { LayoutUpstream } from '../../helpers/layout-upstream.ts';
+import { LayoutUpstream } from '../../helpers/upstreams/layout-upstream.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
 import { makeSecret } from '../../helpers/secrets.ts';
 

@@ -4,10 +4,10 @@ import { parseConfig } from '../../../src/config/parse-config.ts';
 import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
 import { serveWith } from '../../helpers/proxy-with.ts';
-import { openSocket, readToEnd } from '../../helpers/raw-request.ts';
-import { RedisServer } from '../../helpers/redis-server.ts';
+import { openSocket, readToEnd } from '../../helpers/clients/raw-request.ts';
+import { RedisServer } from '../../helpers/upstreams/redis-server.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
-import { ScriptedUpstream } from '../../helpers/scripted-upstream.ts';
+import { ScriptedUpstream } from '../../helpers/upstreams/scripted-upstream.ts';
 
 let upstream: ScriptedRegistry;
 

@@ -5,7 +5,10 @@ import { beforeAll, describe, expect, it, vi } from 'vitest';
 
 import { readCertificateDates } from '../../../src/http/listener/certificate-dates.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
-import { createCertificates, type ListenerCertificates } from '../../helpers/listener-certificates.ts';
+import {
+  createCertificates,
+  type ListenerCertificates,
+} from '../../helpers/upstreams/listener-certificates.ts';
 import { proxyWith } from '../../helpers/proxy-with.ts';
 
 const DAY_MS = 86_400_000;

@@ -4,11 +4,14 @@ import { connect, type TLSSocket } from 'node:tls';
 
 import { beforeEach, describe, expect, it } from 'vitest';
 
-import type { CertificateFiles } from '../../helpers/certificates.ts';
+import type { CertificateFiles } from '../../helpers/upstreams/certificates.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
-import { askHttp2, openHttp2 } from '../../helpers/http2-client.ts';
-import { createCertificates, type ListenerCertificates } from '../../helpers/listener-certificates.ts';
-import { readToEnd } from '../../helpers/raw-request.ts';
+import { askHttp2, openHttp2 } from '../../helpers/clients/http2-client.ts';
+import {
+  createCertificates,
+  type ListenerCertificates,
+} from '../../helpers/upstreams/listener-certificates.ts';
+import { readToEnd } from '../../helpers/clients/raw-request.ts';
 import { proxyWith } from '../../helpers/proxy-with.ts';
 import type { RunningApp } from '../../helpers/running-app.ts';
 import { makeSecret } from '../../helpers/secrets.ts';

@@ -8,9 +8,9 @@ import {
   HOSTILE_PATHS,
   OVERSIZED_REQUESTS,
   SMUGGLED,
-} from '../../helpers/hostile-requests.ts';
+} from '../../helpers/clients/hostile-requests.ts';
 import { proxyWith } from '../../helpers/proxy-with.ts';
-import { sendRaw } from '../../helpers/raw-request.ts';
+import { sendRaw } from '../../helpers/clients/raw-request.ts';
 import type { RunningApp } from '../../helpers/running-app.ts';
 
 let upstream: ScriptedRegistry;

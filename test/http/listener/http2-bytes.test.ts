@@ -7,9 +7,9 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import type { DemoImage, DemoLayer } from '../../../src/demo/demo-image.ts';
 import type { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
-import { startDemoRegistry } from '../../helpers/demo-upstream.ts';
-import { askHttp2, type Http2Answer, openHttp2 } from '../../helpers/http2-client.ts';
-import { createCertificates } from '../../helpers/listener-certificates.ts';
+import { startDemoRegistry } from '../../helpers/upstreams/demo-upstream.ts';
+import { askHttp2, type Http2Answer, openHttp2 } from '../../helpers/clients/http2-client.ts';
+import { createCertificates } from '../../helpers/upstreams/listener-certificates.ts';
 import { proxyWith } from '../../helpers/proxy-with.ts';
 import { seededRandom } from '../../helpers/seeded-random.ts';
 

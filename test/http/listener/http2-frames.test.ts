@@ -4,8 +4,8 @@ import { PerformanceObserver } from 'node:perf_hooks';
 import { expect, it } from 'vitest';
 
 import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
-import { askHttp2, openHttp2 } from '../../helpers/http2-client.ts';
-import { createCertificates } from '../../helpers/listener-certificates.ts';
+import { askHttp2, openHttp2 } from '../../helpers/clients/http2-client.ts';
+import { createCertificates } from '../../helpers/upstreams/listener-certificates.ts';
 import { proxyWith } from '../../helpers/proxy-with.ts';
 
 /** What Node tells of a connection that is over. */

@@ -7,9 +7,9 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { digestOf } from '../../../src/core/digest.ts';
 import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
-import { askHttp2, openHttp2 } from '../../helpers/http2-client.ts';
-import { createCertificates } from '../../helpers/listener-certificates.ts';
-import { ROUTE_SAMPLES } from '../../helpers/route-samples.ts';
+import { askHttp2, openHttp2 } from '../../helpers/clients/http2-client.ts';
+import { createCertificates } from '../../helpers/upstreams/listener-certificates.ts';
+import { ROUTE_SAMPLES } from '../../helpers/clients/route-samples.ts';
 import { proxyWith } from '../../helpers/proxy-with.ts';
 import type { RunningApp } from '../../helpers/running-app.ts';
 

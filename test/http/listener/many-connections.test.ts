@@ -8,7 +8,7 @@ import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
 import { runProgramSync } from '../../helpers/programs.ts';
 import { proxyWith } from '../../helpers/proxy-with.ts';
-import { readToEnd, sendRaw } from '../../helpers/raw-request.ts';
+import { readToEnd, sendRaw } from '../../helpers/clients/raw-request.ts';
 import type { RunningApp } from '../../helpers/running-app.ts';
 
 /** Each connection takes two descriptors of this process; most of them where little is allowed. */

@@ -5,8 +5,8 @@ import { Agent as SecureAgent, get as getSecure } from 'node:https';
 import { beforeAll, describe, expect, it } from 'vitest';
 
 import { cleanup } from '../../helpers/cleanup.ts';
-import { askHttp2, openHttp2 } from '../../helpers/http2-client.ts';
-import { createCertificates } from '../../helpers/listener-certificates.ts';
+import { askHttp2, openHttp2 } from '../../helpers/clients/http2-client.ts';
+import { createCertificates } from '../../helpers/upstreams/listener-certificates.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
 
 /**

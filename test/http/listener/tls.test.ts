@@ -6,11 +6,14 @@ import { connect, type ConnectionOptions, type TLSSocket } from 'node:tls';
 
 import { beforeEach, describe, expect, it } from 'vitest';
 
-import type { CertificateFiles } from '../../helpers/certificates.ts';
+import type { CertificateFiles } from '../../helpers/upstreams/certificates.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
-import { createCertificates, type ListenerCertificates } from '../../helpers/listener-certificates.ts';
+import {
+  createCertificates,
+  type ListenerCertificates,
+} from '../../helpers/upstreams/listener-certificates.ts';
 import { proxyWith } from '../../helpers/proxy-with.ts';
-import { openSocket, readToEnd } from '../../helpers/raw-request.ts';
+import { openSocket, readToEnd } from '../../helpers/clients/raw-request.ts';
 import type { RunningApp } from '../../helpers/running-app.ts';
 import { makeSecret } from '../../helpers/secrets.ts';
 

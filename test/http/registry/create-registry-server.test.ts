@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { beforeEach, describe, expect, it } from 'vitest';
 
 import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
-import { Certificate } from '../../helpers/certificate.ts';
+import { Certificate } from '../../helpers/upstreams/certificate.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
 

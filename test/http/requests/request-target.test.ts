@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import { parseRequestTarget } from '../../../src/http/requests/request-target.ts';
-import { sendRaw } from '../../helpers/raw-request.ts';
+import { sendRaw } from '../../helpers/clients/raw-request.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
 import { makeSecret } from '../../helpers/secrets.ts';
 

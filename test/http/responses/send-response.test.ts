@@ -8,7 +8,7 @@ import { describe, expect, it } from 'vitest';
 import { sendResponse, type SendResult } from '../../../src/http/responses/send-response.ts';
 import { SendTurns } from '../../../src/http/responses/send-turns.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
-import { sendRaw } from '../../helpers/raw-request.ts';
+import { sendRaw } from '../../helpers/clients/raw-request.ts';
 
 /**
  * Sends `pieces` with a Content-Length of `lengthBytes`: what the client receives, and the sender's result.

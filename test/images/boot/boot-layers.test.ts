@@ -4,10 +4,10 @@ import { beforeAll, describe, expect, it } from 'vitest';
 
 import { MEDIA_TYPES } from '../../../src/core/media-types.ts';
 import { INDEX_DIGEST_ANNOTATION, SNAPSHOT_LABEL } from '../../../src/soci/convert-image.ts';
-import { bootTarOf, planFor } from '../../helpers/boot-tar.ts';
+import { bootTarOf, planFor } from '../../helpers/layers/boot-tar.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
-import { GivenProfiles } from '../../helpers/given-profiles.ts';
-import { ImageUpstream, type UpstreamLayer } from '../../helpers/image-upstream.ts';
+import { GivenProfiles } from '../../helpers/starts/given-profiles.ts';
+import { ImageUpstream, type UpstreamLayer } from '../../helpers/upstreams/image-upstream.ts';
 import {
   gzipped,
   plain,
@@ -17,12 +17,12 @@ import {
   sha256,
   TAR_SPAN_BYTES,
   zstd,
-} from '../../helpers/inflated-image.ts';
+} from '../../helpers/images/inflated-image.ts';
 import { proxyWith } from '../../helpers/proxy-with.ts';
-import { randomBlob } from '../../helpers/random-blob.ts';
+import { randomBlob } from '../../helpers/layers/random-blob.ts';
 import { runInProcess } from '../../helpers/run-in-process.ts';
 import type { RunningApp } from '../../helpers/running-app.ts';
-import { dir, file, hardlink, member, tarOf } from '../../helpers/tar-members.ts';
+import { dir, file, hardlink, member, tarOf } from '../../helpers/layers/tar-members.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const SETTINGS = {

@@ -1,15 +1,15 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 
 import { cleanup } from '../../helpers/cleanup.ts';
-import { GivenProfiles } from '../../helpers/given-profiles.ts';
-import { ImageUpstream } from '../../helpers/image-upstream.ts';
-import { gzipped, pullManifest, requestBlob, sha256 } from '../../helpers/inflated-image.ts';
+import { GivenProfiles } from '../../helpers/starts/given-profiles.ts';
+import { ImageUpstream } from '../../helpers/upstreams/image-upstream.ts';
+import { gzipped, pullManifest, requestBlob, sha256 } from '../../helpers/images/inflated-image.ts';
 import { proxyWith } from '../../helpers/proxy-with.ts';
-import { randomBlob } from '../../helpers/random-blob.ts';
-import { RedisServer } from '../../helpers/redis-server.ts';
+import { randomBlob } from '../../helpers/layers/random-blob.ts';
+import { RedisServer } from '../../helpers/upstreams/redis-server.ts';
 import type { RunningApp } from '../../helpers/running-app.ts';
 import { makeSecret } from '../../helpers/secrets.ts';
-import { file, member, tarOf } from '../../helpers/tar-members.ts';
+import { file, member, tarOf } from '../../helpers/layers/tar-members.ts';
 
 const SHARED_KEY = makeSecret('shared key');
 

@@ -5,8 +5,8 @@ import { constants, createZstdCompress, gunzipSync, gzipSync, zstdDecompressSync
 import { beforeEach, describe, expect, it } from 'vitest';
 
 import { MEDIA_TYPES } from '../../../src/core/media-types.ts';
-import { randomFrom, seededText } from '../../helpers/gzip-corpus.ts';
-import { ImageUpstream } from '../../helpers/image-upstream.ts';
+import { randomFrom, seededText } from '../../helpers/layers/gzip-corpus.ts';
+import { ImageUpstream } from '../../helpers/upstreams/image-upstream.ts';
 import {
   gzipped,
   plain,
@@ -15,9 +15,9 @@ import {
   sha256,
   startInflating,
   zstd,
-} from '../../helpers/inflated-image.ts';
-import { RedisServer } from '../../helpers/redis-server.ts';
-import { tarArchive } from '../../helpers/tar-blocks.ts';
+} from '../../helpers/images/inflated-image.ts';
+import { RedisServer } from '../../helpers/upstreams/redis-server.ts';
+import { tarArchive } from '../../helpers/layers/tar-blocks.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const REPOSITORY = 'team/app';

@@ -4,10 +4,10 @@ import { zstdCompressSync } from 'node:zlib';
 
 import { beforeEach, describe, expect, it } from 'vitest';
 
-import { buildFromBytes } from '../../helpers/built-layer.ts';
+import { buildFromBytes } from '../../helpers/layers/built-layer.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
-import { seededBytes } from '../../helpers/gzip-corpus.ts';
-import { ImageUpstream } from '../../helpers/image-upstream.ts';
+import { seededBytes } from '../../helpers/layers/gzip-corpus.ts';
+import { ImageUpstream } from '../../helpers/upstreams/image-upstream.ts';
 import {
   gzipped,
   pullManifest,
@@ -15,8 +15,8 @@ import {
   sha256,
   startInflating,
   zstd,
-} from '../../helpers/inflated-image.ts';
-import { tarArchive } from '../../helpers/tar-blocks.ts';
+} from '../../helpers/images/inflated-image.ts';
+import { tarArchive } from '../../helpers/layers/tar-blocks.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const REPOSITORY = 'team/app';

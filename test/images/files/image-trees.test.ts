@@ -11,10 +11,10 @@ import { Events } from '../../../src/telemetry/events.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
 import { WorkerPool } from '../../../src/threads/worker-pool.ts';
 import { parseRawText } from '../../../src/tar/raw-text.ts';
-import { type BuiltLayer, buildFromBytes } from '../../helpers/built-layer.ts';
+import { type BuiltLayer, buildFromBytes } from '../../helpers/layers/built-layer.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
-import { gzipLayer } from '../../helpers/image-upstream.ts';
-import { file, tarOf } from '../../helpers/tar-members.ts';
+import { gzipLayer } from '../../helpers/upstreams/image-upstream.ts';
+import { file, tarOf } from '../../helpers/layers/tar-members.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const DIGEST = digestOf('');

@@ -7,9 +7,9 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { MEDIA_TYPES } from '../../../src/core/media-types.ts';
 import { digestOf } from '../../../src/core/digest.ts';
 import type { ImageDescription } from '../../../src/images/operations/image-overview.ts';
-import { buildFromBytes } from '../../helpers/built-layer.ts';
-import { seededText } from '../../helpers/gzip-corpus.ts';
-import { ImageUpstream } from '../../helpers/image-upstream.ts';
+import { buildFromBytes } from '../../helpers/layers/built-layer.ts';
+import { seededText } from '../../helpers/layers/gzip-corpus.ts';
+import { ImageUpstream } from '../../helpers/upstreams/image-upstream.ts';
 import {
   gzipped,
   plain,
@@ -19,11 +19,11 @@ import {
   startInflating,
   TAR_SPAN_BYTES,
   zstd,
-} from '../../helpers/inflated-image.ts';
+} from '../../helpers/images/inflated-image.ts';
 import type { RunningApp } from '../../helpers/running-app.ts';
-import { SnapshotterClient } from '../../helpers/snapshotter-client.ts';
-import { tarArchive } from '../../helpers/tar-blocks.ts';
-import { file, paxHeader, tarOf } from '../../helpers/tar-members.ts';
+import { SnapshotterClient } from '../../helpers/clients/snapshotter-client.ts';
+import { tarArchive } from '../../helpers/layers/tar-blocks.ts';
+import { file, paxHeader, tarOf } from '../../helpers/layers/tar-members.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const REPOSITORY = 'team/app';

@@ -5,13 +5,13 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { convertLayout } from '../../../src/convert/convert-layout.ts';
 import { openOciLayout } from '../../../src/convert/oci-layout.ts';
 import { indexLayerFile } from '../../../src/build/index-layer-file.ts';
-import { NO_LIMITS } from '../../helpers/built-layer.ts';
+import { NO_LIMITS } from '../../helpers/layers/built-layer.ts';
 import { CONTAINERD, OCI, resolveTag, SPAN_BYTES, startLazyApp } from '../../helpers/lazy-app.ts';
-import { startDemoRegistry } from '../../helpers/demo-upstream.ts';
-import { LayoutUpstream } from '../../helpers/layout-upstream.ts';
+import { startDemoRegistry } from '../../helpers/upstreams/demo-upstream.ts';
+import { LayoutUpstream } from '../../helpers/upstreams/layout-upstream.ts';
 import { proxyWith } from '../../helpers/proxy-with.ts';
 import type { RunningApp } from '../../helpers/running-app.ts';
-import { SnapshotterClient } from '../../helpers/snapshotter-client.ts';
+import { SnapshotterClient } from '../../helpers/clients/snapshotter-client.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const DOCKER =

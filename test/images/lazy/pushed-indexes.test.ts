@@ -22,10 +22,10 @@ import {
   PUSHED_SPAN_BYTES,
   pushIndex,
   type PushOptions,
-} from '../../helpers/pushed-index.ts';
+} from '../../helpers/images/pushed-index.ts';
 import type { RunningApp } from '../../helpers/running-app.ts';
-import { rot } from '../../helpers/stored-files.ts';
-import { tarArchive } from '../../helpers/tar-blocks.ts';
+import { rot } from '../../helpers/faults/stored-files.ts';
+import { tarArchive } from '../../helpers/layers/tar-blocks.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const LAYER = new URL('../../fixtures/golden/layers/gzip-gnu-6.tar.gz', import.meta.url);

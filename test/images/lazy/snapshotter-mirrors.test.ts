@@ -5,9 +5,9 @@ import { beforeAll, describe, expect, it } from 'vitest';
 
 import { cleanup } from '../../helpers/cleanup.ts';
 import { SPAN_BYTES } from '../../helpers/lazy-app.ts';
-import { LayoutUpstream } from '../../helpers/layout-upstream.ts';
+import { LayoutUpstream } from '../../helpers/upstreams/layout-upstream.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
-import { mirrorUrl, SnapshotterClient } from '../../helpers/snapshotter-client.ts';
+import { mirrorUrl, SnapshotterClient } from '../../helpers/clients/snapshotter-client.ts';
 
 const EXAMPLE = readFileSync(
   resolve(import.meta.dirname, '../../../config/examples/soci-snapshotter-mirror.toml'),

@@ -18,8 +18,8 @@ import { Events } from '../../../src/telemetry/events.ts';
 import { createUpstreams } from '../../../src/upstream/upstreams.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
-import { ScriptedUpstream, type SeenRequest } from '../../helpers/scripted-upstream.ts';
-import { healthOf } from '../../helpers/store-health.ts';
+import { ScriptedUpstream, type SeenRequest } from '../../helpers/upstreams/scripted-upstream.ts';
+import { healthOf } from '../../helpers/faults/store-health.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const TAG_SECONDS = 30;

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 
 import type { Digest } from '../../../src/core/digest.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
-import { LayoutUpstream } from '../../helpers/layout-upstream.ts';
+import { LayoutUpstream } from '../../helpers/upstreams/layout-upstream.ts';
 import { CONVERTED, publish, start, startJob, writes } from '../../helpers/publishing-app.ts';
 
 describe('a publication that fails', () => {

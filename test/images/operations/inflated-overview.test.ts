@@ -1,8 +1,8 @@
 import { expect, it } from 'vitest';
 
 import type { ImageDescription } from '../../../src/images/operations/image-overview.ts';
-import { seededText } from '../../helpers/gzip-corpus.ts';
-import { ImageUpstream } from '../../helpers/image-upstream.ts';
+import { seededText } from '../../helpers/layers/gzip-corpus.ts';
+import { ImageUpstream } from '../../helpers/upstreams/image-upstream.ts';
 import {
   gzipped,
   requestBlob,
@@ -11,10 +11,10 @@ import {
   startInflating,
   TAR_SPAN_BYTES,
   zstd,
-} from '../../helpers/inflated-image.ts';
+} from '../../helpers/images/inflated-image.ts';
 import { runInProcess } from '../../helpers/run-in-process.ts';
-import { SnapshotterClient } from '../../helpers/snapshotter-client.ts';
-import { tarArchive } from '../../helpers/tar-blocks.ts';
+import { SnapshotterClient } from '../../helpers/clients/snapshotter-client.ts';
+import { tarArchive } from '../../helpers/layers/tar-blocks.ts';
 
 const text = Buffer.from(seededText(41, 200_000));
 const tarA = tarArchive({ 'etc/a.txt': text.subarray(0, 120_000) });

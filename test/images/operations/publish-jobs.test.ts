@@ -2,12 +2,12 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 
 import type { PublishRule } from '../../../src/config/publish-rule.ts';
 import { MEDIA_TYPES } from '../../../src/core/media-types.ts';
-import { setAwsEnvironment, STATIC_KEYS } from '../../helpers/aws-environment.ts';
+import { setAwsEnvironment, STATIC_KEYS } from '../../helpers/upstreams/aws-environment.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
-import { DockerRegistry } from '../../helpers/docker-registry.ts';
-import { LayoutUpstream } from '../../helpers/layout-upstream.ts';
+import { DockerRegistry } from '../../helpers/upstreams/docker-registry.ts';
+import { LayoutUpstream } from '../../helpers/upstreams/layout-upstream.ts';
 import { CONTAINERD, OCI } from '../../helpers/lazy-app.ts';
-import { MotoServer, motoToken } from '../../helpers/moto-server.ts';
+import { MotoServer, motoToken } from '../../helpers/upstreams/moto-server.ts';
 import {
   ACCOUNT,
   CONVERTED,
@@ -25,7 +25,7 @@ import {
   startJob,
   writes,
 } from '../../helpers/publishing-app.ts';
-import { pushLayout } from '../../helpers/push-layout.ts';
+import { pushLayout } from '../../helpers/upstreams/push-layout.ts';
 import type { RunningApp } from '../../helpers/running-app.ts';
 import { noteSecret } from '../../helpers/secrets.ts';
 

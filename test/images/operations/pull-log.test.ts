@@ -8,7 +8,7 @@ import { PullLog } from '../../../src/images/operations/pull-log.ts';
 import { Events } from '../../../src/telemetry/events.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
-import { openClient } from '../../helpers/registry-clients.ts';
+import { openClient } from '../../helpers/clients/registry-clients.ts';
 
 const CONFIG = { mediaType: 'config', digest: digestOf(Buffer.from('config')), size: 6 };
 const LAYERS = ['one', 'two'].map((text) => ({

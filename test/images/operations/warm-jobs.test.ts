@@ -7,11 +7,11 @@ import { MEDIA_TYPES } from '../../../src/core/media-types.ts';
 import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import type { ImageJobView } from '../../../src/images/operations/image-job-view.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
-import { addImage, image } from '../../helpers/image.ts';
-import { randomBlob } from '../../helpers/random-blob.ts';
+import { addImage, image } from '../../helpers/images/image.ts';
+import { randomBlob } from '../../helpers/layers/random-blob.ts';
 import { proxyWith } from '../../helpers/proxy-with.ts';
 import type { RunningApp } from '../../helpers/running-app.ts';
-import { tarHeader } from '../../helpers/tar-blocks.ts';
+import { tarHeader } from '../../helpers/layers/tar-blocks.ts';
 
 const FILE_BYTES = 512 * 3000;
 

@@ -8,10 +8,10 @@ import { ProofTable } from '../../../src/images/proofs/proof-table.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
 import { proxyWith } from '../../helpers/proxy-with.ts';
-import { randomBlob } from '../../helpers/random-blob.ts';
+import { randomBlob } from '../../helpers/layers/random-blob.ts';
 import type { RunningApp } from '../../helpers/running-app.ts';
-import { type Script, ScriptedUpstream } from '../../helpers/scripted-upstream.ts';
-import { healthOf } from '../../helpers/store-health.ts';
+import { type Script, ScriptedUpstream } from '../../helpers/upstreams/scripted-upstream.ts';
+import { healthOf } from '../../helpers/faults/store-health.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const blob = randomBlob(300_000, 1);

@@ -10,7 +10,7 @@ import { BootRecords } from '../../../src/images/proofs/boot-records.ts';
 import { parseRawText } from '../../../src/tar/raw-text.ts';
 import type { Target } from '../../../src/upstream/target.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
-import { healthOf } from '../../helpers/store-health.ts';
+import { healthOf } from '../../helpers/faults/store-health.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const IMAGE = digestOf('image');

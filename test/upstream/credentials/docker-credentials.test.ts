@@ -7,8 +7,8 @@ import { Events } from '../../../src/telemetry/events.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
 import type { Credentials } from '../../../src/upstream/credentials/credentials.ts';
 import { DockerCredentials } from '../../../src/upstream/credentials/docker-credentials.ts';
-import { openClient } from '../../helpers/registry-clients.ts';
-import { ScriptedUpstream } from '../../helpers/scripted-upstream.ts';
+import { openClient } from '../../helpers/clients/registry-clients.ts';
+import { ScriptedUpstream } from '../../helpers/upstreams/scripted-upstream.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 let folder: string;

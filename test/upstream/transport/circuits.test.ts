@@ -6,8 +6,8 @@ import { type Attempt, Circuits } from '../../../src/upstream/transport/circuits
 import { RequestPace } from '../../../src/upstream/transport/request-pace.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
-import { openClient } from '../../helpers/registry-clients.ts';
-import { ScriptedUpstream } from '../../helpers/scripted-upstream.ts';
+import { openClient } from '../../helpers/clients/registry-clients.ts';
+import { ScriptedUpstream } from '../../helpers/upstreams/scripted-upstream.ts';
 
 const REGISTRY = new URL('https://registry.example.com/v2/');
 const STORAGE = new URL('https://storage.example.com/blob');

@@ -3,7 +3,7 @@ import { type AddressInfo, createServer as createTcpServer, type Socket } from '
 
 import { describe, expect, it } from 'vitest';
 
-import { openClient } from '../../helpers/registry-clients.ts';
+import { openClient } from '../../helpers/clients/registry-clients.ts';
 
 const FINAL = 'HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{"tags":["100"]}';
 const LENGTH = 'Content-Length: 16\r\n';

@@ -1,0 +1,43 @@
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+
+import { startProgram } from '../programs.ts';
+import { noteSecret } from '../secrets.ts';
+
+/** moto, which plays the control plane of AWS (ECR, STS), on a free port of loopback. */
+export class MotoServer implements AsyncDisposable {
+  readonly url: string;
+  readonly #process: ChildProcess;
+
+  private constructor(url: string, child: ChildProcess) {
+    this.url = url;
+    this.#process = child;
+  }
+
+  static async start(): Promise<MotoServer> {
+    const child = startProgram('moto-python', ['-u', '-m', 'moto.server', '-H', '127.0.0.1', '-p', '0'], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    let log = '';
+    for await (const chunk of child.stderr.iterator({ destroyOnReturn: false })) {
+      log += String(chunk);
+      const url = /Running on (http:\/\/127\.0\.0\.1:\d+)/.exec(log)?.[1];
+      if (url === undefined) continue;
+      // It must be able to go on logging.
+      child.stderr.resume();
+      return new MotoServer(url, child);
+    }
+    throw new Error(`moto did not start:\n${log}`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#process.kill('SIGKILL');
+    if (this.#process.exitCode === null) await once(this.#process, 'exit');
+  }
+}
+
+/** The token that moto's ECR hands out to an account: base64 of `AWS:password`. */
+export function motoToken(account: string): string {
+  const password = noteSecret('password of an ECR token', `${account}-auth-token`);
+  return Buffer.from(`AWS:${password}`).toString('base64');
+}
