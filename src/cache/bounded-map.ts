@@ -9,9 +9,10 @@ export class BoundedMap<V extends object> {
   readonly #entries: LRUCache<string, V>;
 
   constructor(bound: Bound<V>) {
+    // With `max`, lru-cache allocates room for all entries at once: megabytes for maps that stay small.
     this.#entries =
       'maxEntries' in bound
-        ? new LRUCache({ max: bound.maxEntries })
+        ? new LRUCache({ maxSize: bound.maxEntries, sizeCalculation: () => 1 })
         : new LRUCache({
             maxSize: Math.max(1, bound.maxBytes),
             sizeCalculation: (value) => Math.max(1, bound.sizeOf(value)),

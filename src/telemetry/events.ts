@@ -329,9 +329,9 @@ export class Events {
     this.#logger.info({ image, pauseMs, code, cause: message }, 'publication of an image is tried again');
   }
 
-  layerLeftOut(layer: string, reason: string | undefined): void {
-    this.#metrics.indexLayersSkipped.inc({ reason: reason ?? 'INTERNAL' });
-    this.#logger.warn({ layer, reason }, 'layer left out of the SOCI index');
+  layerLeftOut(layer: string, reason: string, level: 'warn' | 'info' | 'debug'): void {
+    this.#metrics.indexLayersSkipped.inc({ reason });
+    this.#logger[level]({ layer, reason }, 'layer left out of the SOCI index');
   }
 
   fillsChanged(running: number): void {

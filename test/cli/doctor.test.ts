@@ -60,7 +60,7 @@ describe('spandrel doctor', () => {
     ]);
     const notes = messages(before, 'image', 'note');
     expect(notes.filter((note) => note.includes('has not been indexed yet'))).toHaveLength(3);
-    expect(notes.filter((note) => note.includes('smaller than index.minLayerBytes'))).toHaveLength(2);
+    expect(notes.filter((note) => note.includes('smaller than 10.5 MB, the minLayerBytes'))).toHaveLength(2);
     expect(notes.filter((note) => note.includes('has no zTOC (zstd)'))).toHaveLength(1);
 
     await fetch(`${app.url}/v2/demo/app/manifests/latest`, {

@@ -87,6 +87,22 @@ describe('a layer at fault', () => {
     expect(await app.metric('spandrel_index_layers_skipped_total{reason="TAR_INVALID"}')).toBe(1);
   });
 
+  it('that is too small for an index is counted, and named if the image has no other', async () => {
+    const proxy = await proxyWith(upstream, {
+      upstream: { name: 'demo' },
+      environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '1MiB' },
+    });
+    const { layer, manifest } = await push(gzipSync(noise(50_000)));
+    const url = `${proxy.url}/v2/demo/app`;
+    const referrers = await fetch(`${url}/referrers/${manifest}`);
+    expect(await referrers.json()).toMatchObject({ manifests: [] });
+    expect(await proxy.metric('spandrel_index_layers_skipped_total{reason="too_small"}')).toBe(1);
+    const described = await fetch(`${url}/_soci/images/latest`);
+    expect(await described.json()).toMatchObject({
+      platforms: [{ layers: [{ digest: layer, skipped: 'too_small', minLayerBytes: 2 ** 20 }] }],
+    });
+  });
+
   it('that zeros follow can be read, as gzip reads it, but has no index, as with soci', async () => {
     const content = noise(50_000);
     const tar = Buffer.concat([

@@ -96,7 +96,7 @@ describe('OPTIONS', () => {
     expect(await ask(known.app.url, 'OPTIONS * HTTP/1.1')).toMatchObject({ status: 204, allow: READ_ONLY });
     expect(await ask(known.app.adminUrl, 'OPTIONS * HTTP/1.1')).toMatchObject({
       status: 204,
-      allow: 'GET, HEAD, DELETE, POST, OPTIONS',
+      allow: 'GET, HEAD, DELETE, PUT, POST, OPTIONS',
     });
   });
 

@@ -36,7 +36,7 @@ export class AccessGate {
     const { networks, rateLimiter } = this.#rules;
     const family = address.includes(':') ? 'ipv6' : 'ipv4';
     if (networks !== undefined && !networks.check(address, family))
-      throw new SpandrelError('DENIED', 'this address may not read here');
+      throw new SpandrelError('DENIED', 'this address is in no network of access.cidrs');
     rateLimiter?.admit(address);
   }
 

@@ -49,6 +49,8 @@ export interface LayerDescription {
   readonly foreign?: boolean;
   /** Why it gets no index, if the manifest alone tells. */
   readonly skipped?: 'unsupported_format' | 'too_small';
+  /** Of this repository, in bytes; present if the layer is `too_small`. */
+  readonly minLayerBytes?: number;
   readonly uncompressedSize?: number;
   /** Instead of `uncompressedSize` if the stream is faulty: decompressed bytes before the fault. */
   readonly readableSize?: number;
@@ -229,6 +231,7 @@ export class Layers {
       state: state.kind,
       ...(state.kind === 'failed' ? { reason: state.code, message: state.message } : {}),
       ...(skipped === undefined ? {} : { skipped }),
+      ...(skipped === 'too_small' ? { minLayerBytes: policy.minLayerBytes } : {}),
     };
   }
 

@@ -230,7 +230,9 @@ export class PushedIndexes implements AsyncDisposable {
       await proofs.authorize(target, pushed.layer, ending);
       return this.#open(target, pushed, ending);
     });
-    await Promise.race([judging, pause(JUDGEMENT_MS, undefined, { ref: false })]);
+    const patience = new AbortController();
+    await Promise.race([judging, pause(JUDGEMENT_MS, undefined, { signal: patience.signal, ref: false })]);
+    patience.abort();
     return (await verdicts.find(pushed))?.problem !== undefined;
   }
 

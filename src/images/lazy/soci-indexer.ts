@@ -252,8 +252,7 @@ export class SociIndexer {
       if ('code' in found) leftOut.push([layer.digest, found.code]);
       else layers.push(found);
     }
-    for (const [layer, reason] of leftOut) this.#noteLeftOut(layer, reason);
-    for (const { digest, fault } of faultyLayers(manifest)) this.#noteLeftOut(digest, fault.code);
+    this.#noteLeftOut(target, manifest, leftOut);
     const found = { layers, made: new Map() };
     if (described.includes(ABSENT)) this.#lacking.note(key, found);
     else {
@@ -276,8 +275,14 @@ export class SociIndexer {
     return this.#deps.kind.describe({ target, image }, { ...placed, authorized }, state.summary);
   }
 
-  #noteLeftOut(layer: string, reason: string): void {
-    this.#deps.events.layerLeftOut(layer, reason);
+  #noteLeftOut(target: Target, manifest: ManifestDocument, leftOut: readonly [string, string][]): void {
+    const { events } = this.#deps;
+    for (const [layer, reason] of leftOut) events.layerLeftOut(layer, reason, 'warn');
+    for (const { digest, fault } of faultyLayers(manifest)) events.layerLeftOut(digest, fault.code, 'warn');
+    // Most images have small layers. An image of which all layers are left out must leave a trace.
+    const level = this.#eligible(target, parseManifest(manifest)).length === 0 ? 'info' : 'debug';
+    for (const { layer, skipped } of this.skippedLayers(target, manifest))
+      events.layerLeftOut(layer.digest, skipped, level);
   }
 
   async #store(

@@ -16,7 +16,7 @@ import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const NOISE = member({ name: 'noise', data: Buffer.from(randomBlob(200_000, 1)) });
 const TARS = [
-  tarOf(dir('usr/', { mode: 0o711 }), dir('usr/bin/'), file('usr/bin/tool', 'T'.repeat(90_000)), NOISE),
+  tarOf(dir('usr/', { mode: 0o711 }), dir('usr/bin/'), file('usr/bin/tool', 'T'.repeat(70_000)), NOISE),
   tarOf(file('etc/a', 'old'), file('etc/b', 'B'), hardlink('etc/c', 'etc/b'), file('gone')),
   tarOf(file('etc/a', 'new', { uid: 70_000 }), file('.wh.gone', '')),
 ] as const;

@@ -34,7 +34,7 @@ export function readTrace(
   name: TraceName,
   { repository = 'app', address = '10.0.0.1', connections = 0, atMs = 0 }: Played = {},
 ): { readonly request: NodeRequest; readonly atMs: number }[] {
-  const text = readFileSync(new URL(`../fixtures/starts/${name}.txt`, import.meta.url), 'utf8');
+  const text = readFileSync(new URL(`../../fixtures/starts/${name}.txt`, import.meta.url), 'utf8');
   return text
     .split('\n')
     .filter((line) => line !== '' && !line.startsWith('#'))

@@ -27,13 +27,22 @@ const ENCRYPTED = 'it is encrypted: only nodes can read it';
 export function explainWholeLayer(layer: LayerDescription): string {
   const { skipped, mediaType, reason, message, state } = layer;
   if (mediaType?.includes('+encrypted') === true) return ENCRYPTED;
-  if (skipped === 'too_small') return 'it is smaller than index.minLayerBytes';
+  if (skipped === 'too_small') return `it is smaller than ${describeMinimum(layer)}`;
   if (skipped === 'unsupported_format' && reason === undefined) return explainMediaType(mediaType ?? '');
   if (reason === undefined) return state;
   if (reason === 'BLOB_UNKNOWN' && layer.foreign === true) return `the registry does not have it: ${FOREIGN}`;
   if (reason === 'LAYER_UNSUPPORTED' && state === 'readable') return ZSTD;
   const cause = CAUSES[reason] ?? ERRORS[reason].meaning;
   return message === undefined ? cause : `${message}: ${cause}`;
+}
+
+/** The bound that a small layer is below, and where it is set. */
+export function describeMinimum({ minLayerBytes }: Pick<LayerDescription, 'minLayerBytes'>): string {
+  if (minLayerBytes === undefined) return 'index.minLayerBytes';
+  return (
+    `${(minLayerBytes / 1e6).toFixed(1)} MB, the minLayerBytes of the first entry of index.rules for this ` +
+    'repository, or else of index'
+  );
 }
 
 function explainMediaType(mediaType: string): string {
