@@ -5,11 +5,12 @@ import { BootBlobs, type BootBlobsDeps } from './images/boot/boot-blobs.ts';
 import { BootLayers, type BootLayersDeps } from './images/boot/boot-layers.ts';
 import { imageTreeSizes } from './images/files/image-trees.ts';
 import { BootAnswers } from './images/proofs/boot-answers.ts';
-import { BootRecords, type BootRecordsOptions } from './images/proofs/boot-records.ts';
+import { BootRecords } from './images/proofs/boot-records.ts';
+import type { RecordsOptions } from './blobs/shelves/record-file.ts';
 
 export type CreateBootLayersDeps = Omit<BootLayersDeps, 'bootAnswers' | 'bootBlobs' | 'maxTreeBytes'> &
   BootBlobsDeps &
-  BootRecordsOptions & {
+  RecordsOptions & {
     /** Disposes of the records. */
     readonly opening: AsyncDisposableStack;
     /** Folder of the store. */

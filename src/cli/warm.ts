@@ -1,15 +1,12 @@
 import { parseArgs } from 'node:util';
 
-import { configOfCommand } from './config/read-config.ts';
 import { escapeControls, escapeLines } from '../core/escape-controls.ts';
-import { readAdminToken } from '../http/access/read-admin-token.ts';
 import { type Job, type JobLayer, jobProgress, SpandrelClient } from '../client/spandrel-client.ts';
 import type { CommandHelp, Flags } from './terminal/command-help.ts';
 import { printJson } from './terminal/print-json.ts';
 import { EXIT } from './terminal/exit-status.ts';
-import { reachListener } from './terminal/reach-listener.ts';
+import { ADMIN_FLAGS, reachAdmin } from './config/reach-admin.ts';
 import { ProgressBar } from './terminal/progress-bar.ts';
-import { parseUrlFlag } from './terminal/parse-url-flag.ts';
 import { UsageError } from './terminal/usage-error.ts';
 
 const FLAGS = {
@@ -21,16 +18,7 @@ const FLAGS = {
     value: 'P',
     about: 'platform to index, like linux/arm64 (default: index.platforms)',
   },
-  admin: {
-    type: 'string',
-    value: 'URL',
-    about: 'admin listener of the proxy (default: as configured, else http://127.0.0.1:5001)',
-  },
-  config: {
-    type: 'string',
-    value: 'FILE',
-    about: 'configuration file with the address and the token of the admin listener',
-  },
+  ...ADMIN_FLAGS,
   json: { type: 'boolean', default: false, about: 'print the finished job as JSON' },
 } satisfies Flags;
 
@@ -56,13 +44,8 @@ export async function warm(args: string[]): Promise<number> {
   const [image, ...more] = positionals;
   if (image === undefined || more.length > 0)
     throw new UsageError('expected an image like upstream/repository:tag');
-  const { admin: config } = await configOfCommand({ file: values.config, environment: process.env });
-  const { url, send } =
-    values.admin === undefined
-      ? await reachListener(config)
-      : { url: parseUrlFlag('--admin', values.admin), send: fetch };
-  const token = await readAdminToken(config);
-  const client = new SpandrelClient({ admin: url, send, token: token?.reveal() });
+  const { url, send, token } = await reachAdmin(values);
+  const client = new SpandrelClient({ admin: url, send, token });
   const job = await warmWithProgress(client, image, values.platform);
   if (values.json) printJson(job);
   else process.stdout.write(`${escapeLines(describeJob(job))}\n`);

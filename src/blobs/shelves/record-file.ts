@@ -6,22 +6,56 @@ import type { Logger } from '../../telemetry/logger.ts';
 import type { StoredKind } from '../../telemetry/metrics.ts';
 import type { StoreHealth } from '../files/store-health.ts';
 
-export interface RecordFileOptions {
+/** What the owners of files of records need. */
+export interface RecordsOptions {
+  readonly health: StoreHealth;
+  readonly logger: Logger;
+  /** `storage.maxBytes`; a file takes a small share of it. */
+  readonly storeBytes: number;
+}
+
+export interface RecordFileOptions extends Omit<RecordsOptions, 'storeBytes'> {
   readonly kind: StoredKind;
   /** `CREATE TABLE IF NOT EXISTS` for each table. */
   readonly schema: string;
-  readonly health: StoreHealth;
-  readonly logger: Logger;
 }
 
 /** Share of the store that one file of records may take. */
 const SHARE = 1 / 64;
 const MAX_ROWS = 1_000_000;
 const MIN_ROWS = 10_000;
+/** If there are too many rows, so many of the first ones are deleted. */
+const ROWS_THAT_GO = 100;
 
-/** Most rows of a file of records. @param storeBytes `storage.maxBytes` */
-export function maxRecordRows(storeBytes: number, rowBytes: number): number {
-  return Math.min(MAX_ROWS, Math.max(MIN_ROWS, Math.floor((storeBytes * SHARE) / rowBytes)));
+/** The number of rows of a table with an `id`, and its bound: the rows that were added first go first. */
+export class BoundedRows {
+  readonly #maxRows: number;
+  readonly #deleteFirst: StatementSync;
+  #count: number;
+
+  /** @param storeBytes `storage.maxBytes` */
+  constructor(
+    file: RecordFile,
+    table: string,
+    { storeBytes, rowBytes }: { storeBytes: number; rowBytes: number },
+  ) {
+    this.#maxRows = Math.min(MAX_ROWS, Math.max(MIN_ROWS, Math.floor((storeBytes * SHARE) / rowBytes)));
+    this.#count = Number(file.prepare(`SELECT COUNT(*) AS count FROM ${table}`).get()?.['count']);
+    this.#deleteFirst = file.prepare(
+      `DELETE FROM ${table} WHERE id IN (SELECT id FROM ${table} ORDER BY id LIMIT ?)`,
+    );
+  }
+
+  /** Call after rows were inserted. @throws Error of SQLite */
+  added(rows: number | bigint): void {
+    this.#count += Number(rows);
+    if (this.#count > this.#maxRows) this.deleted(this.#deleteFirst.run(ROWS_THAT_GO).changes);
+  }
+
+  /** Call after rows were deleted. */
+  deleted(rows: number | bigint): void {
+    this.#count -= Number(rows);
+  }
 }
 
 /**

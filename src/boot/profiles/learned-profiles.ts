@@ -1,22 +1,16 @@
 import type { StatementSync } from 'node:sqlite';
 
-import type { StoreHealth } from '../../blobs/files/store-health.ts';
-import { RecordFile } from '../../blobs/shelves/record-file.ts';
+import { RecordFile, type RecordsOptions } from '../../blobs/shelves/record-file.ts';
 import { BoundedMap } from '../../cache/bounded-map.ts';
 import type { ByteCache } from '../../cache/byte-cache.ts';
 import { inOwnTurn } from '../../core/work/in-own-turn.ts';
-import type { Logger } from '../../telemetry/logger.ts';
 import type { RawText } from '../../tar/raw-text.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 import type { BootProfile, BootProfiles } from '../boot-profile.ts';
 import { parseProfile, printProfile } from './print-profile.ts';
 import { type ObservedStart, RepositoryProfile } from './repository-profile.ts';
 
-export interface LearnedProfilesOptions {
-  readonly health: StoreHealth;
-  readonly logger: Logger;
-  /** `storage.maxBytes`; the file takes a small share of it. */
-  readonly storeBytes: number;
+export interface LearnedProfilesOptions extends RecordsOptions {
   /** Shared with replicas: each learns from its own nodes. */
   readonly shared?: ByteCache | undefined;
   /** Milliseconds of a monotonic clock. */

@@ -7,14 +7,11 @@ import { SpandrelError } from '../../core/errors.ts';
 import { escapeLines } from '../../core/escape-controls.ts';
 import { parseImageReference } from '../../core/image-reference.ts';
 import { tryParseJson } from '../../core/json/try-parse-json.ts';
-import { configOfCommand } from '../config/read-config.ts';
 import type { CommandHelp, Flags } from '../terminal/command-help.ts';
 import { EXIT } from '../terminal/exit-status.ts';
-import { parseUrlFlag } from '../terminal/parse-url-flag.ts';
 import { printJson } from '../terminal/print-json.ts';
-import { reachListener } from '../terminal/reach-listener.ts';
+import { ADMIN_FLAGS, type AdminValues, reachAdmin } from '../config/reach-admin.ts';
 import { UsageError } from '../terminal/usage-error.ts';
-import { readAdminToken } from '../../http/access/read-admin-token.ts';
 import { ProfilesClient, type RepositoryProfileJson } from './profiles-client.ts';
 
 const FLAGS = {
@@ -24,16 +21,7 @@ const FLAGS = {
     value: 'FILE',
     about: 'file of the profiles (default: standard output of export, standard input of import)',
   },
-  admin: {
-    type: 'string',
-    value: 'URL',
-    about: 'admin listener of the proxy (default: as configured, else http://127.0.0.1:5001)',
-  },
-  config: {
-    type: 'string',
-    value: 'FILE',
-    about: 'configuration file with the address and the token of the admin listener',
-  },
+  ...ADMIN_FLAGS,
   json: { type: 'boolean', default: false, about: 'print JSON instead of text' },
 } satisfies Flags;
 
@@ -64,10 +52,8 @@ export const PROFILE_HELP: CommandHelp = {
   exits: [EXIT.notFound, EXIT.unreachable],
 };
 
-interface Values {
+interface Values extends AdminValues {
   readonly file?: string | undefined;
-  readonly admin?: string | undefined;
-  readonly config?: string | undefined;
   readonly json: boolean;
 }
 
@@ -139,13 +125,8 @@ function repositoryOf(image: string): string {
 }
 
 async function openClient(values: Values): Promise<ProfilesClient> {
-  const { admin: config } = await configOfCommand({ file: values.config, environment: process.env });
-  const listener =
-    values.admin === undefined
-      ? await reachListener(config)
-      : { url: parseUrlFlag('--admin', values.admin), send: fetch };
-  const token = await readAdminToken(config);
-  return new ProfilesClient(listener, token?.reveal());
+  const { token, ...listener } = await reachAdmin(values);
+  return new ProfilesClient(listener, token);
 }
 
 function describe({ repository, starts, files }: RepositoryProfileJson): string {

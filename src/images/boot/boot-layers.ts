@@ -2,7 +2,7 @@ import { readVerifiedBlob } from '../../blobs/read-verified-blob.ts';
 import type { BlobStore } from '../../blobs/blob-store.ts';
 import { BoundedMap } from '../../cache/bounded-map.ts';
 import { SingleFlight } from '../../cache/single-flight.ts';
-import { type BootProfiles, MIN_STARTS } from '../../boot/boot-profile.ts';
+import { type BootProfile, type BootProfiles, MIN_STARTS } from '../../boot/boot-profile.ts';
 import { chooseBootFiles } from '../../boot/layer/choose-boot-files.ts';
 import { extendConfig } from '../../boot/layer/extend-config.ts';
 import { bootLayerLimit, makeBootLayer } from '../../boot/layer/make-boot-layer.ts';
@@ -67,7 +67,8 @@ export class BootLayers implements ImageBootLayers {
   async isPending(target: Target, { digest }: ManifestDocument): Promise<boolean> {
     const { bootAnswers, policies } = this.#deps;
     if (policies.of(target).bootLayer === 'off') return false;
-    return (await bootAnswers.find(target, digest)) === undefined && this.#isWanted(target, digest);
+    if ((await bootAnswers.find(target, digest)) !== undefined) return false;
+    return (await this.#wantedProfile(target, digest)) !== undefined;
   }
 
   /** That of an image that was answered without one is made in the background. */
@@ -77,9 +78,10 @@ export class BootLayers implements ImageBootLayers {
     if (bootLayer === 'off') return;
     const answer = await bootAnswers.find(target, manifest.digest, bootLayer === 'now');
     if (answer !== undefined && (answer !== 'none' || bootLayer === 'next')) return;
-    if (!(await this.#isWanted(target, manifest.digest))) return;
+    const profile = await this.#wantedProfile(target, manifest.digest);
+    if (profile === undefined) return;
     const key = imageKey(target, manifest.digest);
-    const making = this.#flights.run(key, () => this.#makeOrRefuse(target, manifest));
+    const making = this.#flights.run(key, () => this.#makeOrRefuse(target, manifest, profile));
     if (answer === undefined) await making;
     else making.catch(() => undefined);
   }
@@ -106,24 +108,24 @@ export class BootLayers implements ImageBootLayers {
     throw new SpandrelError('BLOB_CORRUPT', 'the config of a boot layer became another one');
   }
 
-  async #isWanted(target: Target, image: Digest): Promise<boolean> {
+  /** The profile for a boot layer of an image; `undefined` if it should have none now. */
+  async #wantedProfile(target: Target, image: Digest): Promise<BootProfile | undefined> {
     const profile = await this.#deps.profiles.read(target);
-    if (profile === undefined || profile.starts < MIN_STARTS) return false;
+    if (profile === undefined || profile.starts < MIN_STARTS) return undefined;
     const refused = this.#refused.get(imageKey(target, image));
-    return refused === undefined || profile.starts > 2 * refused.starts;
+    return refused === undefined || profile.starts > 2 * refused.starts ? profile : undefined;
   }
 
-  async #makeOrRefuse(target: Target, manifest: ManifestDocument): Promise<void> {
-    const { events, logger, profiles } = this.#deps;
+  async #makeOrRefuse(target: Target, manifest: ManifestDocument, profile: BootProfile): Promise<void> {
+    const { events, logger } = this.#deps;
     const signal = new AbortController().signal;
-    const { starts = 0 } = (await profiles.read(target)) ?? {};
     const refuse = (reason: string): void => {
-      this.#refused.set(imageKey(target, manifest.digest), { starts });
+      this.#refused.set(imageKey(target, manifest.digest), { starts: profile.starts });
       events.bootLayerMade('refused');
       logger.info({ image: manifest.digest, reason }, 'an image gets no boot layer');
     };
     try {
-      const recipe = await this.#make(target, manifest, signal);
+      const recipe = await this.#make(target, manifest, profile, signal);
       if (recipe === undefined) return refuse('no file fits');
       await this.#deps.bootAnswers.put(target, manifest.digest, recipe);
       events.bootLayerMade('made');
@@ -137,12 +139,12 @@ export class BootLayers implements ImageBootLayers {
   async #make(
     target: Target,
     manifest: ManifestDocument,
+    profile: BootProfile,
     signal: AbortSignal,
   ): Promise<BootRecipe | undefined> {
-    const { layers, indexes, profiles, policies, pool, bootBlobs, maxTreeBytes } = this.#deps;
+    const { layers, indexes, policies, pool, bootBlobs, maxTreeBytes } = this.#deps;
     const image = tryParseManifest(manifest);
-    const profile = await profiles.read(target);
-    if (image?.kind !== 'image' || profile === undefined) return undefined;
+    if (image?.kind !== 'image') return undefined;
     const listed = image.layers.filter(isSound);
     if (listed.length < image.layers.length)
       throw new SpandrelError('IMAGE_UNSUPPORTED', 'the manifest lists a faulty layer');

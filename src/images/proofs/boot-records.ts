@@ -1,31 +1,20 @@
 import type { StatementSync } from 'node:sqlite';
 import { deflateRawSync, inflateRawSync } from 'node:zlib';
 
-import type { StoreHealth } from '../../blobs/files/store-health.ts';
-import { maxRecordRows, RecordFile } from '../../blobs/shelves/record-file.ts';
+import { BoundedRows, RecordFile, type RecordsOptions } from '../../blobs/shelves/record-file.ts';
 import { BoundedMap } from '../../cache/bounded-map.ts';
 import type { Digest } from '../../core/digest.ts';
-import type { Logger } from '../../telemetry/logger.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 import { type BootRecipe, decodeRecipe, encodeRecipe } from './boot-recipe.ts';
 
 /** What tags answer an image with: its boot layer, or none. */
 export type BootAnswer = BootRecipe | 'none';
 
-export interface BootRecordsOptions {
-  readonly health: StoreHealth;
-  readonly logger: Logger;
-  /** `storage.maxBytes`; the file takes a small share of it. */
-  readonly storeBytes: number;
-}
-
 /** A recipe has some thousand entries. */
 const MAX_IN_MEMORY = 500;
 const MAX_BLOBS_IN_MEMORY = 20_000;
 /** Rough size of a recipe, compressed. */
 const ROW_BYTES = 8_000;
-/** If there are too many rows, so many of the first ones are deleted. */
-const ROWS_THAT_GO = 100;
 const MAX_RECIPE_BYTES = 16 * 2 ** 20;
 const SCHEMA =
   'CREATE TABLE IF NOT EXISTS boots (id INTEGER PRIMARY KEY, repository TEXT NOT NULL, ' +
@@ -50,14 +39,11 @@ export class BootRecords implements Disposable {
   readonly #findBlob: StatementSync;
   readonly #put: StatementSync;
   readonly #improve: StatementSync;
-  readonly #deleteFirst: StatementSync;
-  readonly #maxRows: number;
-  #rows: number;
+  readonly #rows: BoundedRows;
 
   private constructor(file: RecordFile, storeBytes: number) {
     this.#file = file;
-    this.#maxRows = maxRecordRows(storeBytes, ROW_BYTES);
-    this.#rows = Number(file.prepare('SELECT COUNT(*) AS count FROM boots').get()?.['count']);
+    this.#rows = new BoundedRows(file, 'boots', { storeBytes, rowBytes: ROW_BYTES });
     this.#find = file.prepare('SELECT layer, recipe FROM boots WHERE repository = ? AND image = ?');
     this.#findBlob = file.prepare(
       'SELECT image FROM boots WHERE repository = ? AND layer = ? ' +
@@ -70,12 +56,9 @@ export class BootRecords implements Disposable {
       'UPDATE boots SET layer = ?, config = ?, recipe = ? ' +
         'WHERE repository = ? AND image = ? AND layer IS NULL',
     );
-    this.#deleteFirst = file.prepare(
-      'DELETE FROM boots WHERE id IN (SELECT id FROM boots ORDER BY id LIMIT ?)',
-    );
   }
 
-  static open(path: string, { storeBytes, ...shared }: BootRecordsOptions): BootRecords {
+  static open(path: string, { storeBytes, ...shared }: RecordsOptions): BootRecords {
     return RecordFile.open(
       path,
       { kind: 'boot', schema: SCHEMA, ...shared },
@@ -131,8 +114,7 @@ export class BootRecords implements Disposable {
     for (const digest of [layer, config]) if (digest !== null) this.#images.delete(`${repository} ${digest}`);
     this.#file.write(() => {
       if (layer !== null) this.#improve.run(layer, config, recipe, repository, image);
-      this.#rows += Number(this.#put.run(repository, image, layer, config, recipe).changes);
-      if (this.#rows > this.#maxRows) this.#rows -= Number(this.#deleteFirst.run(ROWS_THAT_GO).changes);
+      this.#rows.added(this.#put.run(repository, image, layer, config, recipe).changes);
     });
     return this.find(target, image) ?? answer;
   }

@@ -1,10 +1,8 @@
 import type { StatementSync } from 'node:sqlite';
 
-import type { StoreHealth } from '../../blobs/files/store-health.ts';
-import { maxRecordRows, RecordFile } from '../../blobs/shelves/record-file.ts';
+import { BoundedRows, RecordFile, type RecordsOptions } from '../../blobs/shelves/record-file.ts';
 import { BoundedMap } from '../../cache/bounded-map.ts';
 import { type Digest, isDigest } from '../../core/digest.ts';
-import type { Logger } from '../../telemetry/logger.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 
 /** A layer of a repository, and what it decompresses to. Both were verified. */
@@ -21,19 +19,10 @@ export interface TarRecord {
 
 export type TarCoding = 'gzip' | 'zstd';
 
-export interface TarRecordsOptions {
-  readonly health: StoreHealth;
-  readonly logger: Logger;
-  /** `storage.maxBytes`; the file takes a small share of it. */
-  readonly storeBytes: number;
-}
-
 /** The most used records; others are read from the file. */
 const MAX_IN_MEMORY = 20_000;
 const MAX_REPOSITORIES = 10_000;
 const ROW_BYTES = 300;
-/** If there are too many rows, so many of the first ones are deleted. */
-const ROWS_THAT_GO = 100;
 const SCHEMA =
   'CREATE TABLE IF NOT EXISTS tars (id INTEGER PRIMARY KEY, repository TEXT NOT NULL, ' +
   'diff_id TEXT NOT NULL, layer TEXT NOT NULL, tar_bytes INTEGER NOT NULL, ' +
@@ -55,14 +44,11 @@ export class TarRecords implements Disposable {
   readonly #findAny: StatementSync;
   readonly #put: StatementSync;
   readonly #delete: StatementSync;
-  readonly #deleteFirst: StatementSync;
-  readonly #maxRows: number;
-  #rows: number;
+  readonly #rows: BoundedRows;
 
   private constructor(file: RecordFile, storeBytes: number) {
     this.#file = file;
-    this.#maxRows = maxRecordRows(storeBytes, ROW_BYTES);
-    this.#rows = Number(file.prepare('SELECT COUNT(*) AS count FROM tars').get()?.['count']);
+    this.#rows = new BoundedRows(file, 'tars', { storeBytes, rowBytes: ROW_BYTES });
     this.#find = file.prepare('SELECT * FROM tars WHERE repository = ? AND diff_id = ? ORDER BY id LIMIT ?');
     this.#findAny = file.prepare('SELECT id FROM tars WHERE repository = ? LIMIT 1');
     this.#put = file.prepare(
@@ -70,13 +56,9 @@ export class TarRecords implements Disposable {
         'VALUES (?, ?, ?, ?, ?, ?)',
     );
     this.#delete = file.prepare('DELETE FROM tars WHERE repository = ? AND diff_id = ? AND layer = ?');
-    this.#deleteFirst = file.prepare(
-      'DELETE FROM tars WHERE id IN (SELECT id FROM tars ORDER BY id LIMIT ?)',
-    );
   }
 
-  static open(path: string, options: TarRecordsOptions): TarRecords {
-    const { storeBytes, ...shared } = options;
+  static open(path: string, { storeBytes, ...shared }: RecordsOptions): TarRecords {
     return RecordFile.open(
       path,
       { kind: 'tar', schema: SCHEMA, ...shared },
@@ -116,20 +98,15 @@ export class TarRecords implements Disposable {
     const repository = targetKey(target);
     this.#recent.delete(`${repository} ${diffId}`);
     this.#known.set(repository, { isKnown: true });
-    this.#file.write(() => {
-      this.#rows += Number(
-        this.#put.run(repository, diffId, layer, tarBytes, spanBytes, coding ?? null).changes,
-      );
-      if (this.#rows > this.#maxRows) this.#rows -= Number(this.#deleteFirst.run(ROWS_THAT_GO).changes);
-    });
+    this.#file.write(() =>
+      this.#rows.added(this.#put.run(repository, diffId, layer, tarBytes, spanBytes, coding ?? null).changes),
+    );
   }
 
   /** Forgets a layer that is gone or does not decompress to the tar. */
   delete(target: Target, { diffId, layer }: TarRecord): void {
     this.#recent.delete(`${targetKey(target)} ${diffId}`);
-    this.#file.write(
-      () => (this.#rows -= Number(this.#delete.run(targetKey(target), diffId, layer).changes)),
-    );
+    this.#file.write(() => this.#rows.deleted(this.#delete.run(targetKey(target), diffId, layer).changes));
   }
 
   [Symbol.dispose](): void {
