@@ -15,8 +15,8 @@ export interface ProfiledFile {
   /** Share of the starts that read the file, 0 to 1. */
   readonly startShare: number;
   /**
-   * Share of the file's blocks of 64 KiB that a start which read it has read, 0 to 1; 1 for what a boot layer
-   * served.
+   * Share of the file's bytes in the ranges that a start which read it has read, 0 to 1; 1 for what a boot
+   * layer served.
    */
   readonly readShare: number;
   readonly bytes: number;

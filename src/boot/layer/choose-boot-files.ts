@@ -1,9 +1,13 @@
 import type { BootProfile, ProfiledFile } from '../boot-profile.ts';
 
-/** Files are whole in a boot layer if a start that read them has read at least this share of their blocks. */
+/**
+ * Starts read large files in parts. From this share on, the whole file, compressed, is no more bytes than
+ * these parts, which nodes fetch decompressed.
+ */
 const MIN_READ_SHARE = 0.3;
-/** A block is read with its file if it is one of at most two. */
+/** The kernel reads small files whole. One that seems to be read in part is a neighbour of another one. */
 const SMALL_FILE_BYTES = 128 * 1024;
+const MIN_SMALL_READ_SHARE = 0.9;
 /** Fewer starts may be one odd start. */
 const MIN_STARTS = 1.5;
 /** Of all starts: commands that are run seldom have their files in other layers' spans. */
@@ -19,8 +23,7 @@ export function chooseBootFiles({ starts, files }: BootProfile): ProfiledFile[] 
       ({ startShare, readShare, bytes }) =>
         startShare >= MIN_START_SHARE &&
         startShare * starts >= Math.min(MIN_STARTS, starts) &&
-        readShare > 0 &&
-        (readShare >= MIN_READ_SHARE || bytes <= SMALL_FILE_BYTES),
+        readShare >= (bytes <= SMALL_FILE_BYTES ? MIN_SMALL_READ_SHARE : MIN_READ_SHARE),
     )
     .toSorted((a, b) => b.startShare - a.startShare);
 }

@@ -13,7 +13,7 @@ export interface OrderedRange {
 export interface TouchedFile {
   readonly path: RawText;
   readonly bytes: number;
-  /** Share of its blocks of 64 KiB that were read, above 0. */
+  /** Share of its bytes that were read, above 0: ranges begin and end within files. */
   readonly readShare: number;
   /** Place of the first read that touched it, among all reads of the start. */
   readonly order: number;
@@ -27,7 +27,6 @@ export interface LaidReads {
   readonly coarseReads: number;
 }
 
-const BLOCK_BYTES = 64 * 1024;
 /** Several files share a span of 4 MiB. */
 const MAX_RANGE_BYTES = 2 * 2 ** 20;
 
@@ -55,33 +54,30 @@ export function layReads(
     while (first < fine.length && (fine[first]?.range.end ?? 0) <= start) first++;
     const read = readPart(fine, first, { start, end: start + bytes });
     if (read === undefined) continue;
-    const { order, blocks } = read;
-    touched.set(path, { path, bytes, readShare: blocks / Math.ceil(bytes / BLOCK_BYTES), order });
+    touched.set(path, { path, bytes, readShare: read.bytes / bytes, order: read.order });
   }
   return { touched: [...touched.values()], present, coarseReads: unpacked.length - small.length };
 }
 
-/** Blocks of a file that the reads from `first` on have read, and the earliest of these reads. */
+/** Bytes of a file that the reads from `first` on have read, and the earliest of these reads. */
 function readPart(
   reads: readonly OrderedRange[],
   first: number,
   file: ByteRange,
-): { readonly blocks: number; readonly order: number } | undefined {
-  let blocks = 0;
+): { readonly bytes: number; readonly order: number } | undefined {
+  let bytes = 0;
   let order = Number.POSITIVE_INFINITY;
-  let countedTo = 0;
+  let countedTo = file.start;
   for (let place = first; place < reads.length; place++) {
     const read = reads[place];
     if (read === undefined || read.range.start >= file.end) break;
-    const start = Math.max(0, read.range.start - file.start);
-    const end = Math.min(read.range.end, file.end) - file.start;
-    if (end <= start) continue;
-    const endBlock = Math.ceil(end / BLOCK_BYTES);
-    blocks += Math.max(0, endBlock - Math.max(countedTo, Math.floor(start / BLOCK_BYTES)));
-    countedTo = Math.max(countedTo, endBlock);
+    const end = Math.min(read.range.end, file.end);
+    if (end <= Math.max(read.range.start, file.start)) continue;
+    bytes += Math.max(0, end - Math.max(read.range.start, countedTo));
+    countedTo = Math.max(countedTo, end);
     order = Math.min(order, read.order);
   }
-  return blocks === 0 ? undefined : { blocks, order };
+  return bytes === 0 ? undefined : { bytes, order };
 }
 
 /** In the order of their starts, and so of their ends. */

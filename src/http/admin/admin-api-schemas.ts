@@ -81,7 +81,7 @@ const profile = object({
           path: { type: 'string', description: 'in the image, without a leading slash' },
           bytes: count,
           startShare: { ...share, description: 'of the starts that could read the file, those that did' },
-          readShare: { ...share, description: 'of its blocks of 64 KiB, by a start that read it' },
+          readShare: { ...share, description: 'of its bytes, in what a start that read it fetched' },
         },
         { pathBytes: { type: 'string', description: 'the path, percent-encoded, if it is not UTF-8' } },
       ),

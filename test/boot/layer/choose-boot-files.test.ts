@@ -12,14 +12,14 @@ function chosen(starts: number, files: Readonly<Record<string, Omit<ProfiledFile
 }
 
 describe('chooseBootFiles', () => {
-  it('takes files of which enough is read, and small ones of which anything is', () => {
+  it('takes large files of which enough is read, and small ones that are read whole', () => {
     expect(
       chosen(3, {
         whole: { startShare: 1, readShare: 1, bytes: MIB },
         third: { startShare: 1, readShare: 0.34, bytes: MIB },
         tenth: { startShare: 1, readShare: 0.1, bytes: MIB },
-        small: { startShare: 1, readShare: 0.1, bytes: 128 * 1024 },
-        unread: { startShare: 1, readShare: 0, bytes: 100 },
+        small: { startShare: 1, readShare: 1, bytes: 128 * 1024 },
+        neighbour: { startShare: 1, readShare: 0.6, bytes: 128 * 1024 },
       }),
     ).toEqual(['whole', 'third', 'small']);
   });

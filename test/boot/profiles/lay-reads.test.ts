@@ -37,7 +37,7 @@ async function indexOf(spanBytes: number, compressed = gzipSync(TAR, { level: 1 
 }
 
 describe('layReads', () => {
-  it('finds the files of ranges of the tar, their blocks and their order', async () => {
+  it('finds the files of ranges of the tar, their shares and their order', async () => {
     await using layer = await indexOf(BLOCK);
     const large = placeOf('usr/lib/large');
     const last = placeOf('var/last');
@@ -51,8 +51,13 @@ describe('layReads', () => {
     const { touched, coarseReads } = layReads(layer.index, reads, true, NONE);
     expect(coarseReads).toBe(0);
     expect(touched).toEqual([
-      { path: 'usr/lib/large', bytes: 10 * BLOCK + 10, readShare: 3 / 11, order: 1 },
-      { path: 'usr/bin/small', bytes: 100, readShare: 1, order: 3 },
+      {
+        path: 'usr/lib/large',
+        bytes: 10 * BLOCK + 10,
+        readShare: (2 * BLOCK + 10) / (10 * BLOCK + 10),
+        order: 1,
+      },
+      { path: 'usr/bin/small', bytes: 100, readShare: 0.01, order: 3 },
       { path: 'var/last', bytes: 3000, readShare: 1, order: 0 },
     ]);
   });
@@ -69,16 +74,13 @@ describe('layReads', () => {
       expect(layReads(layer.index, byLayer, false, NONE).touched, `seed ${seed}`).toEqual(ofTar);
       const expected = Object.keys(FILES).flatMap((name) => {
         const { start, end } = placeOf(name);
-        const blocks = new Set<number>();
-        for (const { range } of byTar)
-          for (let at = Math.max(range.start, start); at < Math.min(range.end, end); at++)
-            blocks.add(Math.floor((at - start) / BLOCK));
-        return blocks.size === 0 ? [] : [{ path: name.replace(/^\.?\//, ''), blocks: blocks.size }];
+        // Spans do not overlap.
+        const read = byTar.map(({ range }) => Math.min(range.end, end) - Math.max(range.start, start));
+        const bytes = read.reduce((sum, part) => sum + Math.max(0, part), 0);
+        const path = name.replace(/^\.?\//, '');
+        return bytes === 0 ? [] : [{ path, readShare: bytes / (end - start) }];
       });
-      const found = ofTar.map(({ path, bytes, readShare }) => ({
-        path,
-        blocks: Math.round(readShare * Math.ceil(bytes / BLOCK)),
-      }));
+      const found = ofTar.map(({ path, readShare }) => ({ path, readShare }));
       expect(found).toEqual(expected);
     }
   });
