@@ -40,9 +40,19 @@ export interface JobLayer {
 /** What has been pushed so far. */
 export interface Published {
   readonly v1: boolean;
+  /** The tag that the job is to set. */
+  readonly wantedTag?: string;
+  /** The tag that points to the converted image, once it does. */
   readonly tag?: string;
-  /** Of the converted image, once it is pushed. */
+  /** Of the converted image, once the registry has it. */
   readonly digest?: string;
+  /** Tags that list v1 indexes, where the registry has no Referrers API. */
+  readonly fallbackTags?: readonly string[];
+  /**
+   * Why nothing was pushed: the image lists SOCI indexes already, the registry has everything, or no
+   * layer can be indexed.
+   */
+  readonly unchanged?: 'already_indexed' | 'already_published' | 'nothing_to_index';
   readonly attempts: number;
   readonly blobs: number;
   readonly manifests: number;

@@ -31,10 +31,15 @@ export interface PublishOutcome {
   /** The converted image; none for v1. */
   readonly top?: ManifestDocument;
   readonly platforms: readonly PlatformOutcome[];
-  /** What the repository lacked. With `isDryRun` nothing was pushed. */
+  /** What the repository lacked, apart from the tag. With `isDryRun` nothing was pushed. */
   readonly pushed: readonly PushedContent[];
-  /** The tag was set, or would be; false if it pointed there already. */
+  /**
+   * The tag was set, or would be; for v1, an entry was added to a fallback tag. False if nothing had to be
+   * set.
+   */
   readonly isTagged: boolean;
+  /** Tags that list the v1 indexes, or would, for want of a Referrers API. */
+  readonly fallbackTags: readonly string[];
 }
 
 /**
@@ -65,37 +70,45 @@ export async function publishImage(
   };
   const image = await source.find(original);
   const { platforms, indexes } = await indexSource(image, source, options, deps);
-  const indexed = { source: original.digest, platforms, pushed: output.pushed };
-  if (form === 'v1') return { ...indexed, isTagged: false };
+  const fallbackTags = output.fallbackTags.map(({ tag }) => tag);
+  const indexed = { source: original.digest, platforms, pushed: output.pushed, fallbackTags };
+  if (form === 'v1') return { ...indexed, isTagged: output.fallbackTags.some(({ isNew }) => isNew) };
   const top = await rewriteSource(image, indexes, source, deps);
   if (options.tag === undefined) {
     await output.putManifest(top);
     return { ...indexed, top, isTagged: false };
   }
-  const isTagged = await setTag(target, options.tag, top, { ...options, reference, source: original.digest });
+  const wanted = { tag: options.tag, reference, source: original.digest, signal };
+  const isTagged = await setTag(target, output, top, wanted);
   return { ...indexed, top, isTagged };
+}
+
+interface TagToSet extends Pick<RegistryOutputOptions, 'signal'> {
+  readonly tag: string;
+  /** Of the image that was indexed, and what it pointed to then. */
+  readonly reference: Reference;
+  readonly source: Digest;
 }
 
 /** @returns false if the tag points to `top` already */
 async function setTag(
   target: Target,
-  tag: string,
+  output: RegistryOutput,
   top: ManifestDocument,
-  indexed: RegistryOutputOptions & { readonly reference: Reference; readonly source: Digest },
+  { tag, reference, source, signal }: TagToSet,
 ): Promise<boolean> {
-  const { client, repository } = target;
-  const { reference, source, isDryRun, onPush, signal } = indexed;
   const now = await readTag(target, tag, signal);
   const isSame = 'tag' in reference && reference.tag === tag;
   const original = isSame || !('tag' in reference) ? now : await readTag(target, reference.tag, signal);
-  if ('tag' in reference && original !== source)
+  if ('tag' in reference && original !== source) {
+    const name = `${target.repository}:${reference.tag}`;
     throw new SpandrelError(
       'TAG_MOVED',
-      `${repository}:${reference.tag} was ${source} and is now ${original ?? 'gone'}: publish it again`,
+      `${name} was ${source} and is now ${original ?? 'gone'}: publish it again`,
     );
+  }
   if (now === top.digest) return false;
-  onPush?.({ kind: 'manifest', digest: top.digest, size: top.bytes.byteLength });
-  if (!isDryRun) await client.pushManifest(repository, { tag }, top, signal);
+  await output.tag(tag, top);
   return true;
 }
 

@@ -314,15 +314,16 @@ export class Events {
 
   /** A job has pushed the SOCI indexes of an image, or has given up. */
   imagePublished(image: string, published: PublishedImage, failure: SpandrelError | undefined): void {
-    const { blobs, manifests, bytes, tag, digest } = published;
-    const isNew = blobs + manifests > 0;
-    const outcome = failure === undefined ? (isNew ? 'published' : 'unchanged') : 'failed';
+    const { blobs, manifests, bytes, tag, digest, unchanged: reason } = published;
+    const outcome = failure !== undefined ? 'failed' : reason === undefined ? 'published' : 'unchanged';
     this.#metrics.publications.inc({ outcome });
     this.#metrics.publishedBytes.inc(bytes);
     const { code } = failure ?? {};
-    const fields = { image, tag, digest, blobs, manifests, bytes };
-    if (failure === undefined) this.#logger.info({ ...fields, outcome }, 'image published');
-    else this.#logger.warn({ ...fields, code, err: failure }, 'image not published');
+    const fields = { image, outcome, tag, digest, blobs, manifests, bytes };
+    if (failure !== undefined) this.#logger.warn({ ...fields, code, err: failure }, 'image not published');
+    else if (reason !== undefined)
+      this.#logger.info({ image, outcome, reason, tag, digest }, 'nothing to publish');
+    else this.#logger.info(fields, 'image published');
   }
 
   publicationRetried(image: string, pauseMs: number, { code, message }: SpandrelError): void {

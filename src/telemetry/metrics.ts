@@ -192,8 +192,8 @@ export class Metrics {
   );
   readonly publications = this.#counter(
     'publications_total',
-    'Images published with their SOCI indexes, by outcome: `published`, `unchanged` (the registry had ' +
-      'everything) or `failed`',
+    'Images published with their SOCI indexes, by outcome: `published`, `unchanged` (nothing was left ' +
+      'to push) or `failed`',
     ['outcome'],
   );
   readonly publishedBytes = this.#counter(

@@ -30,7 +30,7 @@ import { type Pause, realPause } from './transport/backoff-ms.ts';
 import { hasContent } from './pushes/has-content.ts';
 import { pushBlob } from './pushes/push-blob.ts';
 import { type PushedManifest, pushManifest } from './pushes/push-manifest.ts';
-import { listInFallbackTag } from './pushes/list-in-fallback-tag.ts';
+import { type FallbackTag, listInFallbackTag } from './pushes/list-in-fallback-tag.ts';
 import { listTags, type TagPage, type TagQuery } from './manifests/list-tags.ts';
 import type { TlsFiles } from './transport/tls-files.ts';
 import type { UpstreamTiming } from './transport/transport.ts';
@@ -234,17 +234,19 @@ export class RegistryClient implements AsyncDisposable {
   /**
    * For registries without the Referrers API: adds a referrer to the fallback tag of its subject, unless it
    * is listed there.
+   * @param options `isDryRun`: adds nothing
+   * @returns that tag; `undefined` if the registry has the API
    * @throws as {@link pushManifest}
    */
   listInFallbackTag(
     repository: string,
     subject: Digest,
     referrer: Descriptor,
-    signal?: AbortSignal,
-  ): Promise<void> {
+    { isDryRun = false, signal }: { readonly isDryRun?: boolean; readonly signal?: AbortSignal } = {},
+  ): Promise<FallbackTag | undefined> {
     const name = this.upstreamName(repository);
     return this.#lists.run(
-      () => listInFallbackTag(this.#api, { repository: name, subject, referrer, signal }),
+      () => listInFallbackTag(this.#api, { repository: name, subject, referrer, isDryRun, signal }),
       signal,
       name,
     );

@@ -93,9 +93,16 @@ describe('spandrel publish', () => {
       const { registry, image } = await start('annotations', { referrers });
       const flags = ['--v1', '--json', ...flagsOf(registry, v1?.options ?? [])];
       const tags = registry.content.tags('app');
-      expect(await runInProcess('publish', image, ...flags)).toMatchObject({ status: 0, stderr: '' });
       const wanted = v1?.sociIndexesV1 ?? [];
       expect(wanted.length).toBeGreaterThan(0);
+      const fallback = referrers ? [] : wanted.map(({ subject }) => subject.replace(':', '-'));
+      const tried = await runInProcess('publish', image, '--dry-run', ...flags);
+      expect(JSON.parse(tried.stdout)).toMatchObject({ fallbackTags: fallback, isTagged: !referrers });
+      expect(writes(registry)).toEqual([]);
+      const first = await runInProcess('publish', image, ...flags.filter((flag) => flag !== '--json'));
+      expect(first).toMatchObject({ status: 0, stderr: '' });
+      for (const tag of fallback) expect(first.stdout).toContain(`listed in the tag ${tag}`);
+      if (referrers) expect(first.stdout).not.toContain('in the tag');
       for (const { digest, subject } of wanted) {
         expect(registry.content.referrers('app', subject as Digest).map((found) => found.digest)).toEqual([
           digest,
@@ -106,10 +113,14 @@ describe('spandrel publish', () => {
           manifests: [{ digest, artifactType: 'application/vnd.amazon.soci.index.v1+json' }],
         });
       }
-      const fallback = referrers ? [] : wanted.map(({ subject }) => subject.replace(':', '-'));
       expect(registry.content.tags('app')).toEqual([...tags, ...fallback].toSorted());
       registry.requests.clear();
-      expect(await runInProcess('publish', image, ...flags)).toMatchObject({ status: 0 });
+      const second = await runInProcess('publish', image, ...flags);
+      expect(JSON.parse(second.stdout)).toMatchObject({
+        fallbackTags: fallback,
+        isTagged: false,
+        pushed: [],
+      });
       expect(writes(registry)).toEqual([]);
     },
   );

@@ -17,7 +17,7 @@ export function printOutcome(
 export function describeOutcome(
   image: string,
   { isDryRun, tag }: PublishOptions,
-  { top, platforms, pushed, isTagged }: PublishOutcome,
+  { top, platforms, pushed, isTagged, fallbackTags }: PublishOutcome,
 ): string[] {
   const described = platforms.flatMap(({ platform, sociIndex, layers }) => [
     `${platform}: ${sociIndex === undefined ? 'no SOCI index' : `SOCI index ${sociIndex}`}`,
@@ -28,10 +28,12 @@ export function describeOutcome(
   const verb = isDryRun ? 'would push' : 'pushed';
   const state = isTagged ? (isDryRun ? 'would be' : 'is now') : 'was already';
   const name = tag === undefined ? 'without a tag:' : `${image} ${state}`;
+  const listing = isDryRun && isTagged ? 'would be listed' : 'listed';
   return [
     ...described,
     `${verb} ${count('blob')} blobs and ${count('manifest')} manifests, ${bytes} bytes`,
     ...(top === undefined ? [] : [`${name} ${top.digest}`]),
+    ...fallbackTags.map((fallback) => `${listing} in the tag ${fallback}: the registry has no Referrers API`),
   ];
 }
 

@@ -1,3 +1,5 @@
+import { UNCHANGED_REASONS } from '../../telemetry/published-image.ts';
+
 /** A JSON Schema (2020-12, as in OpenAPI 3.1). */
 export type JsonSchema = Readonly<Record<string, unknown>>;
 
@@ -60,7 +62,16 @@ const job = object(
         manifests: count,
         bytes: count,
       },
-      { tag: text, digest: { ...digest, description: 'of the converted image, once it is pushed' } },
+      {
+        wantedTag: { type: 'string', description: 'that the job is to set' },
+        tag: { type: 'string', description: 'that points to the converted image, once it does' },
+        digest: { ...digest, description: 'of the converted image, once the registry has it' },
+        fallbackTags: {
+          ...list(text),
+          description: 'that list v1 indexes, where the registry has no Referrers API',
+        },
+        unchanged: { enum: UNCHANGED_REASONS, description: 'why nothing was pushed' },
+      },
     ),
     error: {
       ...object({ code: errorCode, message: text }),

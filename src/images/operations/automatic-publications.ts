@@ -22,8 +22,7 @@ export interface Ignored {
   readonly ignored: string;
 }
 
-/** Its publisher, or another replica, has pushed the SOCI indexes. */
-const AUTOMATIC = { keepsConverted: true };
+const AUTOMATIC = { isAutomatic: true };
 const MAX_REMEMBERED = 10_000;
 /** A job whose attempts have all failed is started again by a request after this time. */
 const AGAIN_MS = 10 * 60_000;

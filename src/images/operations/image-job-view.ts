@@ -2,6 +2,7 @@ import type { Digest } from '../../core/digest.ts';
 import type { ErrorCode } from '../../core/errors.ts';
 import { formatPlatform } from '../../core/platform.ts';
 import type { SkipReason } from '../../soci/skip-reason.ts';
+import type { UnchangedReason } from '../../telemetry/published-image.ts';
 import type { PlatformManifest } from '../manifests/image-manifests.ts';
 
 /** A job in the admin API. */
@@ -25,10 +26,16 @@ export interface ImageJobView {
 /** What has been pushed, by all attempts. */
 export interface PublishedView {
   readonly v1: boolean;
-  /** The tag of the result. */
+  /** The tag that the job is to set. */
+  readonly wantedTag?: string;
+  /** The tag that points to the converted image; present once it does. */
   readonly tag?: string;
-  /** Of the converted image; present once it is pushed. A v1 index leaves the image as it is. */
+  /** Of the converted image; present once the registry has it. A v1 index leaves the image as it is. */
   readonly digest?: Digest;
+  /** Tags that list v1 indexes, where the registry lacks the Referrers API. */
+  readonly fallbackTags?: readonly string[];
+  /** Why nothing was pushed; present once that is certain. */
+  readonly unchanged?: UnchangedReason;
   readonly attempts: number;
   readonly blobs: number;
   readonly manifests: number;

@@ -91,7 +91,7 @@ export class ImageJob {
   #ending: Ending | undefined;
   #attempts = 0;
   #pushed = { blobs: 0, manifests: 0, bytes: 0 };
-  #published: Digest | undefined;
+  #published: Pick<PublishedView, 'digest' | 'tag' | 'fallbackTags' | 'unchanged'> = {};
 
   constructor(deps: ImageJobDeps, order: JobOrder) {
     this.#deps = deps;
@@ -116,7 +116,7 @@ export class ImageJob {
     const { image, publication } = this.#order;
     if (signal.aborted) return;
     if (publication !== undefined)
-      events.imagePublished(image, { ...this.#pushed, tag: publication.tag, digest: this.#published }, error);
+      events.imagePublished(image, { ...this.#pushed, ...this.#published }, error);
     else if (error !== undefined) logger.warn({ image, code: error.code, err: error }, 'image not warmed');
   }
 
@@ -162,8 +162,8 @@ export class ImageJob {
     const { target, reference, platforms, publication } = this.#order;
     // The tag may have just moved.
     const { manifest } = await manifests.refresh(target, reference, signal);
-    if (publication?.keepsConverted === true && isConverted(manifest)) {
-      this.#published = manifest.digest;
+    if (publication?.isAutomatic === true && isConverted(manifest)) {
+      this.#published = { digest: manifest.digest, unchanged: 'already_indexed' };
       return undefined;
     }
     const options = { signal, evenIfConverted: publication !== undefined };
@@ -187,6 +187,10 @@ export class ImageJob {
     const eligible = planned.flatMap((image) =>
       isPublished ? indexer.eligibleLayers(target, image.manifest) : lazyImages.eligibleLayers(target, image),
     );
+    if (publication?.isAutomatic === true && planned.length > 0 && eligible.length === 0) {
+      this.#published = { unchanged: 'nothing_to_index' };
+      return undefined;
+    }
     const sizes = new Map(eligible.map(({ digest, size }) => [digest, size]));
     this.#layers = Array.from(sizes, ([digest, size]) => ({
       digest,
@@ -221,7 +225,7 @@ export class ImageJob {
   ): Promise<void> {
     const { target, reference } = this.#order;
     const { form, tag } = publication;
-    const { top, platforms } = await this.#deps.publisher.publish({
+    const { top, platforms, isTagged, fallbackTags } = await this.#deps.publisher.publish({
       target,
       reference,
       form,
@@ -229,9 +233,15 @@ export class ImageJob {
       // As with soci: a platform that is named is written as it is named.
       platforms: this.#order.platforms ?? planned.map(({ platform }) => platform),
       signal,
+      onPushing: (digest) => this.#deps.ownPushes.note(target, digest),
       onPush: (content) => this.#notePush(content),
     });
-    this.#published = top?.digest;
+    const { blobs, manifests } = this.#pushed;
+    this.#published = {
+      ...(top === undefined ? {} : { digest: top.digest, ...(tag === undefined ? {} : { tag }) }),
+      ...(fallbackTags.length === 0 ? {} : { fallbackTags }),
+      ...(isTagged || blobs + manifests > 0 ? {} : { unchanged: 'already_published' }),
+    };
     this.#images = planned.map((image) => {
       const outcome = platforms.find((found) =>
         matchesPlatform(parsePlatform(found.platform), image.platform),
@@ -240,14 +250,13 @@ export class ImageJob {
     });
   }
 
-  #notePush({ kind, digest, size }: PushedContent): void {
+  #notePush({ kind, size }: PushedContent): void {
     const { blobs, manifests, bytes } = this.#pushed;
     this.#pushed = {
       blobs: blobs + (kind === 'blob' ? 1 : 0),
       manifests: manifests + (kind === 'manifest' ? 1 : 0),
       bytes: bytes + size,
     };
-    if (kind === 'manifest') this.#deps.ownPushes.note(this.#order.target, digest);
   }
 
   /**
@@ -296,8 +305,8 @@ export class ImageJob {
   #describePublication({ form, tag }: Publication): PublishedView {
     return {
       v1: form === 'v1',
-      ...(tag === undefined ? {} : { tag }),
-      ...(this.#published === undefined ? {} : { digest: this.#published }),
+      ...(tag === undefined ? {} : { wantedTag: tag }),
+      ...this.#published,
       attempts: this.#attempts,
       ...this.#pushed,
     };

@@ -20,7 +20,8 @@ export interface PublishWish {
   readonly tag?: string | undefined;
   readonly isV1?: boolean | undefined;
   readonly platforms?: readonly Platform[] | undefined;
-  readonly keepsConverted?: boolean;
+  /** As {@link Publication} has it. */
+  readonly isAutomatic?: boolean;
 }
 
 /** Jobs for the same order, which run one after the other. */
@@ -74,7 +75,7 @@ export class ImageJobs implements AsyncDisposable {
    */
   publish(
     image: string,
-    { tag, isV1, platforms, keepsConverted = false }: PublishWish = {},
+    { tag, isV1, platforms, isAutomatic = false }: PublishWish = {},
   ): Promise<ImageJobView> {
     const located = this.locate(image);
     if (isV1 === true && tag !== undefined)
@@ -82,8 +83,8 @@ export class ImageJobs implements AsyncDisposable {
     const { publish: rule } = this.#deps.policies.of(located.target);
     const publication: Publication =
       isV1 === true
-        ? { form: 'v1', tag: undefined, keepsConverted }
-        : { form: 'full', tag: chooseTag(tag, located.reference, rule), keepsConverted };
+        ? { form: 'v1', tag: undefined, isAutomatic }
+        : { form: 'full', tag: chooseTag(tag, located.reference, rule), isAutomatic };
     return this.#order({ ...located, platforms, publication }).view();
   }
 

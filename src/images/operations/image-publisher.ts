@@ -24,16 +24,17 @@ export interface Publication {
   readonly form: 'full' | 'v1';
   /** `undefined` pushes by digest only. A v1 index has no tag. */
   readonly tag: string | undefined;
-  /** An image that lists SOCI indexes stays as it is. */
-  readonly keepsConverted: boolean;
+  /** Nobody has asked for it: an image that lists SOCI indexes, or has no layer to index, stays as it is. */
+  readonly isAutomatic: boolean;
 }
 
-export interface PublishRequest extends Omit<Publication, 'keepsConverted'> {
+export interface PublishRequest extends Omit<Publication, 'isAutomatic'> {
   readonly target: Target;
   readonly reference: Reference;
   readonly platforms: readonly Platform[];
   readonly signal: AbortSignal;
-  /** As `PublishOptions` has it. */
+  /** As `PublishOptions` has them. */
+  readonly onPushing: (digest: Digest) => void;
   readonly onPush: (content: PushedContent) => void;
 }
 

@@ -41,6 +41,18 @@ describe('a publication that fails', () => {
     expect(pauses).toEqual([]);
   });
 
+  it('claims no tag and no manifest that the registry has refused', async () => {
+    const { app, registry } = await start({ registry: { pushes: { immutableTags: true } } });
+    const { published, ...job } = await publish(app, { tag: 'latest' });
+    expect(job).toMatchObject({ state: 'failed', error: { code: 'TAG_IMMUTABLE' } });
+    const pushed = registry.requests.entries.filter(
+      ({ method, path, status }) =>
+        method === 'PUT' && path.includes('/manifests/') && status !== undefined && status < 300,
+    );
+    expect(published).toMatchObject({ wantedTag: 'latest', manifests: pushed.length });
+    for (const claim of ['tag', 'digest', 'unchanged']) expect(published).not.toHaveProperty(claim);
+  });
+
   it('follows a tag that moves meanwhile', async () => {
     const { app, registry } = await start();
     const { registry: other } = cleanup.use(await LayoutUpstream.start('five-layers'));

@@ -22,6 +22,7 @@ import {
   rulesOf,
   start,
   startApp,
+  type Started,
   startJob,
   writes,
 } from '../../helpers/publishing-app.ts';
@@ -72,6 +73,7 @@ describe('POST /api/v1/publish', () => {
     for (const proxy of [app, other]) {
       const job = await publish(proxy);
       expect(job).toMatchObject({ state: 'done', published: { digest: CONVERTED, blobs: 0, bytes: 0 } });
+      expect(job.published).toMatchObject({ tag: 'latest-soci', unchanged: 'already_published' });
       expect(await proxy.metric('spandrel_publications_total{outcome="unchanged"}')).toBe(1);
     }
     expect(writes(registry)).toBe(0);
@@ -99,6 +101,13 @@ describe('POST /api/v1/publish', () => {
         published: { v1: true, manifests: 1 },
       });
       expect(job.published).not.toHaveProperty('digest');
+      expect(job.published).not.toHaveProperty('tag');
+      const fallbackTags = referrers ? undefined : [digest.replace(':', '-')];
+      expect(job.published?.fallbackTags).toEqual(fallbackTags);
+      expect((await publish(app, { v1: true })).published).toMatchObject({
+        unchanged: 'already_published',
+        ...(fallbackTags && { fallbackTags }),
+      });
       expect(registry.content.tags('app')).not.toContain('latest-soci');
     },
   );
@@ -148,7 +157,11 @@ describe('a rule with `when: push`', () => {
     registry.requests.clear();
     const event = pushEvent({ tag: 'latest', digest: CONVERTED });
     const job = await ended(other, await startJob(other, 'events/ecr', event));
-    expect(job).toMatchObject({ state: 'done', published: { digest: CONVERTED } });
+    expect(job).toMatchObject({
+      state: 'done',
+      published: { digest: CONVERTED, wantedTag: 'latest', unchanged: 'already_indexed' },
+    });
+    expect(job.published).not.toHaveProperty('tag');
     expect([writes(registry), layerBytes(registry)]).toEqual([0, 0]);
     // Whoever asks for it gets the image indexed again, with the same result.
     const asked = await publish(other);
@@ -211,6 +224,40 @@ describe('a rule with `when: firstPull`', () => {
     await pull(app, 'latest');
     await pull(app, 'latest-soci');
     expect(await jobs(app)).toHaveLength(1);
+  });
+
+  it.each([
+    [
+      'lists SOCI indexes',
+      async ({ app, registry }: Started): Promise<void> => {
+        await publish(await startApp(registry, { tag: 'replace' }));
+        await app.reload({ ...ENVIRONMENT, ...rulesOf({ when: 'firstPull', suffix: '.lazy' }) });
+      },
+      { digest: CONVERTED, unchanged: 'already_indexed' },
+    ],
+    [
+      'has only small layers',
+      ({ app }: Started): Promise<void> =>
+        app.reload({
+          ...ENVIRONMENT,
+          SPANDREL_INDEX_MIN_LAYER_BYTES: '1GiB',
+          ...rulesOf({ when: 'firstPull' }),
+        }),
+      { unchanged: 'nothing_to_index' },
+    ],
+  ])('says that nothing was pushed, and why, if the image %s', async (_, prepare, published) => {
+    const started = await start();
+    await prepare(started);
+    const { app, registry } = started;
+    const tags = registry.content.tags('app');
+    registry.requests.clear();
+    await pull(app, 'latest');
+    await expect.poll(async () => (await jobs(app)).map(({ state }) => state), LONG).toEqual(['done']);
+    const [job] = await jobs(app);
+    expect(job?.published).toMatchObject({ ...published, blobs: 0, manifests: 0, bytes: 0 });
+    expect(job?.published).not.toHaveProperty('tag');
+    expect(await app.metric('spandrel_publications_total{outcome="unchanged"}')).toBe(1);
+    expect([writes(registry), registry.content.tags('app')]).toEqual([0, tags]);
   });
 
   it('a tag that moves is published again', async () => {
