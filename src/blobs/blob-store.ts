@@ -11,7 +11,7 @@ import type { Events } from '../telemetry/events.ts';
 import type { StoreState } from '../telemetry/metrics.ts';
 import type { Tracer } from '../telemetry/tracer.ts';
 import { noteThreadFault } from '../threads/thread-fault.ts';
-import type { BlobSource } from '../upstream/blobs/blob-source.ts';
+import type { BlobSource } from '../core/blob-source.ts';
 import { fetchBlobSize } from './fetch-blob-size.ts';
 import { damageFrom } from './files/damage-of.ts';
 import { BlobFills, type FillSettings } from './fills/blob-fills.ts';

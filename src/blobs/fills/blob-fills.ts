@@ -8,7 +8,7 @@ import { WorkQueue } from '../../core/work/work-queue.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { Events } from '../../telemetry/events.ts';
 import type { Tracer } from '../../telemetry/tracer.ts';
-import type { BlobSource } from '../../upstream/blobs/blob-source.ts';
+import type { BlobSource } from '../../core/blob-source.ts';
 import { AlternativeSources } from './alternative-sources.ts';
 import type { BlobHandle } from '../reads/blob-handle.ts';
 import type { DigestPool } from '../verification/digest-pool.ts';

@@ -1,7 +1,7 @@
 import type { ByteRange } from '../../core/byte-range.ts';
 import { type Digest, digestAlgorithm } from '../../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
-import type { BlobSource } from '../../upstream/blobs/blob-source.ts';
+import type { BlobSource } from '../../core/blob-source.ts';
 import type { AlternativeSources } from './alternative-sources.ts';
 import { ChunkFetches, type FirstResponse } from './chunk-fetches.ts';
 import { ChunkMap } from './chunk-map.ts';

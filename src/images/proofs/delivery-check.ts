@@ -11,7 +11,7 @@ import type { ByteRange } from '../../core/byte-range.ts';
 import { type Digest, digestAlgorithm, digestOfLarge } from '../../core/digest.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import type { LayerIndexes } from '../../layers/layer-indexes.ts';
-import type { BlobSource } from '../../upstream/blobs/blob-source.ts';
+import type { BlobSource } from '../../core/blob-source.ts';
 import type { LayerIndex } from '../../index/layer-index.ts';
 import type { Span } from '../../ztoc/span.ts';
 import type { Deliveries } from './deliveries.ts';

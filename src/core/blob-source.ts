@@ -1,4 +1,4 @@
-import type { ByteRange } from '../../core/byte-range.ts';
+import type { ByteRange } from './byte-range.ts';
 
 /**
  * A blob of one repository of an upstream, as fills use it. {@link RegistryClient.blobSource} returns one.
