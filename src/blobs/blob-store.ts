@@ -11,7 +11,8 @@ import type { Events } from '../telemetry/events.ts';
 import type { StoreState } from '../telemetry/metrics.ts';
 import type { Tracer } from '../telemetry/tracer.ts';
 import { noteThreadFault } from '../threads/thread-fault.ts';
-import type { BlobSource } from '../core/blob-source.ts';
+import type { BlobSource } from '../core/sources/blob-source.ts';
+import type { BlobTier } from '../core/sources/blob-tier.ts';
 import { fetchBlobSize } from './fetch-blob-size.ts';
 import { damageFrom } from './files/damage-of.ts';
 import { BlobFills, type FillSettings } from './fills/blob-fills.ts';
@@ -49,6 +50,8 @@ export interface BlobStoreOptions {
   readonly health?: StoreHealth;
   /** Settings of the scrub; without them, or with a rate of 0, there is none. */
   readonly scrub?: ScrubSettings;
+  /** Asked in order before the upstream. */
+  readonly tiers?: readonly BlobTier[];
   readonly events: Events;
   readonly tracer?: Tracer;
   readonly logger: Logger;
@@ -101,6 +104,7 @@ export class BlobStore implements AsyncDisposable {
 
   private constructor(options: BlobStoreOptions, layout: StoreLayout, lock: StoreLock, ledger: BlobLedger) {
     const { fill: settings, maxBytes, otherBytes, events, tracer, logger, now = steadyNow } = options;
+    const { tiers = [] } = options;
     this.#options = options;
     this.#layout = layout;
     this.#lock = lock;
@@ -125,6 +129,7 @@ export class BlobStore implements AsyncDisposable {
     this.#complete = new CompleteBlobs({ layout, room, files, digests, ledger, health, now });
     this.#fills = new BlobFills({
       settings,
+      tiers,
       layout,
       room,
       digests,
@@ -134,7 +139,6 @@ export class BlobStore implements AsyncDisposable {
       logger,
       onComplete: (digest, blob, upstream) => {
         this.#complete.keep(digest, blob);
-        void this.#dropPartials(digest);
         if (upstream !== undefined) this.#onDelivered(digest, upstream);
       },
     });
@@ -339,14 +343,6 @@ export class BlobStore implements AsyncDisposable {
     const keys = budget.keysOf(digest);
     for (const key of keys) await this.#room.remove(key, 'evicted');
     return keys.length > 0;
-  }
-
-  /** Removes partial blobs of other upstreams when the blob is complete. Their readers keep them. */
-  async #dropPartials(digest: Digest): Promise<void> {
-    const { budget } = this.#room;
-    await this.#fills.endIdle(digest);
-    for (const key of budget.keysOf(digest))
-      if (key !== digest && !budget.isPinned(key)) await this.#room.remove(key);
   }
 
   async #open(

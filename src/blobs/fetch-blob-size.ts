@@ -1,5 +1,5 @@
 import { type ProvenBytes, provenBytes } from '../core/proven-bytes.ts';
-import type { BlobSource } from '../core/blob-source.ts';
+import type { BlobSource } from '../core/sources/blob-source.ts';
 
 /** Asks the upstream for the size of a blob, by a range of one byte. @throws as {@link BlobSource.fetch} */
 export async function fetchBlobSize(

@@ -1,7 +1,7 @@
 import type { ByteRange } from '../core/byte-range.ts';
 import { type Digest, digestAlgorithm } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
-import type { BlobSource } from '../core/blob-source.ts';
+import type { BlobSource } from '../core/sources/blob-source.ts';
 import { isBrokenTransfer } from '../upstream/faults/is-upstream-away.ts';
 import { backoffMs, realPause } from '../upstream/transport/backoff-ms.ts';
 import { checkTotalBytes } from './fills/check-total-bytes.ts';

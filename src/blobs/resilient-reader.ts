@@ -92,7 +92,7 @@ export class ResilientReader implements BlobReader {
       }
     }
     // The bytes of a fill are in its file. A file that could no longer be read does not help.
-    const canVerify = isWhole && (position === 0 || last?.source === 'fill');
+    const canVerify = isWhole && (position === 0 || (last !== undefined && last.source !== 'disk'));
     yield* canVerify
       ? passThrough.readVerified(position, last?.path ?? '', signal)
       : passThrough.readPart({ start: position, end: range.end }, signal);

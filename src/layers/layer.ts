@@ -1,6 +1,6 @@
 import type { TarSpanBytes } from '../build/tar/tar-span-bytes.ts';
 import type { Digest } from '../core/digest.ts';
-import type { BlobSource } from '../core/blob-source.ts';
+import type { BlobSource } from '../core/sources/blob-source.ts';
 
 declare const AUTHORIZED: unique symbol;
 

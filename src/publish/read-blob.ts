@@ -1,5 +1,5 @@
 import { SpandrelError } from '../core/errors.ts';
-import type { BlobSource } from '../core/blob-source.ts';
+import type { BlobSource } from '../core/sources/blob-source.ts';
 import { isBrokenTransfer } from '../upstream/faults/is-upstream-away.ts';
 import { backoffMs, type Pause } from '../upstream/transport/backoff-ms.ts';
 

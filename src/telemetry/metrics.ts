@@ -16,7 +16,7 @@ const START_BUCKETS = [0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 const BUILD_BUCKETS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600];
 
 /** Where the bytes of a response came from: `detail` of `Cache-Status`, and label `source`. */
-export type ByteSource = 'memory' | 'redis' | 'disk' | 'fill' | 'upstream';
+export type ByteSource = 'memory' | 'redis' | 'peer' | 'disk' | 's3' | 'fill' | 'upstream';
 
 /** Kinds of work that requests share while it runs. */
 export type FlightKind = 'blob' | 'access' | 'span' | 'index' | 'manifest' | 'token' | 'tags' | 'referrers';

@@ -11,7 +11,7 @@ import type { Events } from '../telemetry/events.ts';
 import type { Tracer } from '../telemetry/tracer.ts';
 import { BlobLocations } from './blobs/blob-locations.ts';
 import { BlobSizes } from './blobs/blob-sizes.ts';
-import type { BlobSource } from '../core/blob-source.ts';
+import type { BlobSource } from '../core/sources/blob-source.ts';
 import { createCredentialSource } from './credentials/create-credential-source.ts';
 import { fullRepository, reachableUrl } from './credentials/is-docker-hub.ts';
 import {

@@ -11,7 +11,7 @@ import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { Events } from '../../src/telemetry/events.ts';
-import type { BlobSource } from '../../src/core/blob-source.ts';
+import type { BlobSource } from '../../src/core/sources/blob-source.ts';
 import { blobStore } from '../helpers/blob-store.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/layers/memory-source.ts';

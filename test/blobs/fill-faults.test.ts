@@ -6,7 +6,7 @@ import type { ByteRange } from '../../src/core/byte-range.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
-import type { BlobSource } from '../../src/core/blob-source.ts';
+import type { BlobSource } from '../../src/core/sources/blob-source.ts';
 import { blobStore } from '../helpers/blob-store.ts';
 import { MemorySource } from '../helpers/layers/memory-source.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';

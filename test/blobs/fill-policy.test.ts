@@ -7,7 +7,7 @@ import type { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
-import type { BlobSource } from '../../src/core/blob-source.ts';
+import type { BlobSource } from '../../src/core/sources/blob-source.ts';
 import { blobStore } from '../helpers/blob-store.ts';
 import { MemorySource } from '../helpers/layers/memory-source.ts';
 import { randomBlob, readRange, readWhole } from '../helpers/layers/random-blob.ts';

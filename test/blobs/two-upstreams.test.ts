@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { beforeEach, expect, it, vi } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
-import type { BlobSource } from '../../src/core/blob-source.ts';
+import type { BlobSource } from '../../src/core/sources/blob-source.ts';
 import { blobStore } from '../helpers/blob-store.ts';
 import { MemorySource } from '../helpers/layers/memory-source.ts';
 import { randomBlob, readWhole } from '../helpers/layers/random-blob.ts';

@@ -5,7 +5,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 
 import type { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import type { BlobSource } from '../../src/core/blob-source.ts';
+import type { BlobSource } from '../../src/core/sources/blob-source.ts';
 import { blobStore } from '../helpers/blob-store.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { MemorySource, type MemorySourceOptions } from '../helpers/layers/memory-source.ts';

@@ -1,6 +1,6 @@
 import type { ByteRange } from '../../core/byte-range.ts';
 import { isSpandrelError } from '../../core/errors.ts';
-import type { BlobResponse, BlobSource } from '../../core/blob-source.ts';
+import type { BlobResponse, BlobSource } from '../../core/sources/blob-source.ts';
 import { SourceFault } from './source-fault.ts';
 
 /** More are not kept: the first ones nearly always work. */

@@ -8,10 +8,11 @@ import { WorkQueue } from '../../core/work/work-queue.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { Events } from '../../telemetry/events.ts';
 import type { Tracer } from '../../telemetry/tracer.ts';
-import type { BlobSource } from '../../core/blob-source.ts';
-import { AlternativeSources } from './alternative-sources.ts';
+import type { BlobSource } from '../../core/sources/blob-source.ts';
+import type { BlobTier, TierOutcome } from '../../core/sources/blob-tier.ts';
 import type { BlobHandle } from '../reads/blob-handle.ts';
 import type { DigestPool } from '../verification/digest-pool.ts';
+import { FillSources } from './fill-sources.ts';
 import { Fill } from './fill.ts';
 import { PartialFile } from '../files/partial-file.ts';
 import type { ReadMemory } from '../files/read-memory.ts';
@@ -36,6 +37,8 @@ export interface FillSettings {
 
 export interface BlobFillsDeps {
   readonly settings: FillSettings;
+  /** Asked in order before the upstream. */
+  readonly tiers: readonly BlobTier[];
   readonly layout: StoreLayout;
   readonly room: StoreRoom;
   readonly digests: DigestPool;
@@ -43,7 +46,10 @@ export interface BlobFillsDeps {
   readonly events: Events;
   readonly tracer: Tracer | undefined;
   readonly logger: Logger;
-  /** Called when a blob of `upstream` is complete and in its place. */
+  /**
+   * Called when a blob is complete and in its place. `upstream` sent all of its bytes; `undefined` if a tier
+   * may have sent some.
+   */
   readonly onComplete: (digest: Digest, blob: StoredBlob, upstream: string | undefined) => void;
 }
 
@@ -82,7 +88,7 @@ export class BlobFills implements AsyncDisposable {
   readonly #starts: SingleFlight<RunningFill>;
   readonly #underWay = new Set<Promise<RunningFill>>();
   /** Sources of fills that are starting. */
-  readonly #starting = new Map<StoreKey, AlternativeSources>();
+  readonly #starting = new Map<StoreKey, FillSources>();
   readonly #stopping = new AbortController();
   readonly #queue: WorkQueue;
 
@@ -145,10 +151,10 @@ export class BlobFills implements AsyncDisposable {
   }
 
   async #startWith(request: FillRequest): Promise<RunningFill> {
-    const { source } = request;
+    const { digest, source } = request;
     const key = keyOf(request);
-    const { room } = this.#deps;
-    const sources = new AlternativeSources(source);
+    const { room, tiers } = this.#deps;
+    const sources = new FillSources(digest, source, tiers);
     this.#starting.set(key, sources);
     const unpin = room.budget.pin(key);
     // The first request must not outlive the fill: an unread response keeps its connection.
@@ -170,6 +176,7 @@ export class BlobFills implements AsyncDisposable {
     } catch (error) {
       leaveQueue();
       firstRequest.abort(error);
+      sources.end('failed');
       await left?.file.close();
       throw error;
     } finally {
@@ -209,7 +216,7 @@ export class BlobFills implements AsyncDisposable {
 
   async #start(
     request: FillRequest,
-    sources: AlternativeSources,
+    sources: FillSources,
     left: LeftOver | undefined,
     firstRequest: AbortController,
   ): Promise<RunningFill> {
@@ -232,8 +239,14 @@ export class BlobFills implements AsyncDisposable {
     const reserve = (bytes: number): Promise<void> => this.#reserve(key, bytes);
     const options = { digest, sources, file, sizeBytes, pieces, first, parallel, chunkBytes };
     const fill = new Fill({ ...options, stallTimeoutMs, digests, reserve }, mustComplete);
-    const onOver = (): void => this.#setRunning(key, undefined);
-    const noteComplete = (blob: StoredBlob): void => onComplete(digest, blob, source.upstream);
+    const onOver = (outcome: TierOutcome): void => {
+      this.#setRunning(key, undefined);
+      sources.end(outcome);
+    };
+    const noteComplete = (blob: StoredBlob): void => {
+      onComplete(digest, blob, sources.isFromUpstream ? source.upstream : undefined);
+      void this.#dropPartials(digest);
+    };
     const running = new RunningFill(
       {
         key,
@@ -255,6 +268,14 @@ export class BlobFills implements AsyncDisposable {
     this.#setRunning(key, running);
     if (this.#stopping.signal.aborted) running.stop(this.#stopping.signal.reason as Error);
     return running;
+  }
+
+  /** Removes partial blobs of other upstreams when the blob is complete. Their readers keep them. */
+  async #dropPartials(digest: Digest): Promise<void> {
+    const { room } = this.#deps;
+    await this.endIdle(digest);
+    for (const key of room.budget.keysOf(digest))
+      if (key !== digest && !room.budget.isPinned(key)) await room.remove(key);
   }
 
   /**

@@ -1,5 +1,5 @@
 import { SpandrelError } from '../../core/errors.ts';
-import type { BlobResponse } from '../../core/blob-source.ts';
+import type { BlobResponse } from '../../core/sources/blob-source.ts';
 
 /** Checks the size in a response. @throws SpandrelError BLOB_CORRUPT if it is another one */
 export function checkTotalBytes({ totalBytes }: BlobResponse, sizeBytes: number): void {

@@ -1,7 +1,7 @@
 import type { ByteRange } from '../../core/byte-range.ts';
 import { intersectRanges, rangeLength } from '../../core/byte-range.ts';
 import { isSpandrelError } from '../../core/errors.ts';
-import type { BlobResponse, BlobSource } from '../../core/blob-source.ts';
+import type { BlobResponse, BlobSource } from '../../core/sources/blob-source.ts';
 import { isBrokenTransfer } from '../../upstream/faults/is-upstream-away.ts';
 import { backoffMs, realPause } from '../../upstream/transport/backoff-ms.ts';
 import { checkTotalBytes } from './check-total-bytes.ts';

@@ -1,10 +1,11 @@
 import type { ByteRange } from '../../core/byte-range.ts';
 import { type Digest, digestAlgorithm } from '../../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
-import type { BlobSource } from '../../core/blob-source.ts';
-import type { AlternativeSources } from './alternative-sources.ts';
+import type { BlobSource } from '../../core/sources/blob-source.ts';
+import type { BlobTier } from '../../core/sources/blob-tier.ts';
 import { ChunkFetches, type FirstResponse } from './chunk-fetches.ts';
 import { ChunkMap } from './chunk-map.ts';
+import type { FillSources } from './fill-sources.ts';
 import { corruptBySource } from './source-fault.ts';
 import { type Demand, Demands } from '../reads/demands.ts';
 import type { DigestPool } from '../verification/digest-pool.ts';
@@ -15,7 +16,7 @@ import type { StoredPiece } from '../files/stored-piece.ts';
 
 export interface FillOptions {
   readonly digest: Digest;
-  readonly sources: AlternativeSources;
+  readonly sources: FillSources;
   readonly file: PartialFile;
   readonly sizeBytes: number;
   /** Pieces of an earlier fill in the file. */
@@ -85,6 +86,11 @@ export class Fill {
   /** No reader sees any byte before the whole blob is verified, and no later fill resumes the file. */
   get isWithheld(): boolean {
     return this.#isWithheld;
+  }
+
+  /** As {@link FillSources.tier}. */
+  get tier(): BlobTier['name'] | undefined {
+    return this.#options.sources.tier;
   }
 
   /** Adds another repository that should have the blob. */

@@ -1,6 +1,7 @@
 import { link, mkdir, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
+import type { TierOutcome } from '../../core/sources/blob-tier.ts';
 import { errorCodeOf, isSpandrelError } from '../../core/errors.ts';
 import type { ProvenBytes } from '../../core/proven-bytes.ts';
 import type { Logger } from '../../telemetry/logger.ts';
@@ -37,7 +38,7 @@ export interface RunningFillOptions {
   /** Called when the blob is in its place. */
   readonly onComplete: (blob: StoredBlob) => void;
   /** Called when the fill is over, in the same step as the change of the store's state. */
-  readonly onOver: () => void;
+  readonly onOver: (outcome: TierOutcome) => void;
 }
 
 /** A fill with its file and its handles, and its end. */
@@ -145,6 +146,7 @@ export class RunningFill {
 
   async #run(unpin: () => void, span: TraceSpan): Promise<void> {
     const { key, repositoryKey, fill, file, sizeBytes, room, events, onComplete, onOver } = this.#options;
+    let outcome: TierOutcome = 'failed';
     try {
       const isWhole = await fill.run();
       const partialPath = isWhole ? undefined : file.path;
@@ -155,7 +157,8 @@ export class RunningFill {
       if (isWhole) onComplete(blob);
       // A reader that gets the whole blob must find it in the store even after a crash.
       if (isWhole) fill.complete();
-      events.fillEnded(isWhole ? 'complete' : 'stopped', span);
+      outcome = isWhole ? 'complete' : 'stopped';
+      events.fillEnded(outcome, span);
     } catch (error) {
       // Other errors come from the file system, or end everything.
       const failure =
@@ -164,6 +167,7 @@ export class RunningFill {
           : storeFault(error, 'keep a blob');
       this.#isStopping = true;
       const code = errorCodeOf(failure);
+      if (code === 'BLOB_CORRUPT') outcome = 'wrong';
       const ending = { repositoryKey, outcome: outcomeOf(failure), code, failure };
       events.fillFailed(digestOfKey(key), ending, span);
       // Update the store before readers get the error.
@@ -175,7 +179,7 @@ export class RunningFill {
       span.end();
       unpin();
       room.updateMetrics();
-      onOver();
+      onOver(outcome);
       await this.afterUse();
     }
   }

@@ -1,3 +1,4 @@
+import type { BlobTier } from '../../core/sources/blob-tier.ts';
 import type { ByteRange } from '../../core/byte-range.ts';
 import type { Digest } from '../../core/digest.ts';
 import type { SpandrelError } from '../../core/errors.ts';
@@ -16,10 +17,10 @@ export interface BlobReader extends AsyncDisposable {
   readonly digest: Digest;
   readonly sizeBytes: ProvenBytes;
   /**
-   * Source of the bytes: `disk` if the blob is complete and verified, `fill` while it arrives, `upstream` if
-   * the store cannot take it.
+   * Source of the bytes: `disk` if the blob is complete and verified; while it arrives the tier that sent the
+   * latest of them, or `fill` for the upstream; `upstream` if the store cannot take it.
    */
-  readonly source: 'disk' | 'fill' | 'upstream';
+  readonly source: 'disk' | 'fill' | 'upstream' | BlobTier['name'];
   /**
    * Streams `range` in order. Waits for missing bytes, which the fill fetches first. The caller owns the
    * buffers. Reads wait only for bytes of the range, with one exception: a reader of the whole blob gets its
@@ -46,7 +47,7 @@ export interface BlobReader extends AsyncDisposable {
  * on after its handles are disposed of.
  */
 export interface BlobHandle extends BlobReader {
-  readonly source: 'disk' | 'fill';
+  readonly source: 'disk' | 'fill' | BlobTier['name'];
   /** The store's entry of the blob when it was opened; `undefined` while the blob arrives. */
   readonly stored: StoredBlob | undefined;
   /**

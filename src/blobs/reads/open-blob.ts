@@ -1,3 +1,4 @@
+import type { BlobTier } from '../../core/sources/blob-tier.ts';
 import type { ByteRange } from '../../core/byte-range.ts';
 import type { Digest } from '../../core/digest.ts';
 import { SpandrelError } from '../../core/errors.ts';
@@ -14,6 +15,8 @@ import type { StoredBlob } from '../files/store-budget.ts';
 
 /** A fill, as readers of its blob see it. */
 export interface ArrivingBlob {
+  /** The tier that sent the latest response; `undefined` if the upstream did. */
+  readonly tier: BlobTier['name'] | undefined;
   /** Growth of the blob's file. */
   readonly growth: Growth;
   /** The fault that shows that the bytes do not match the digest. */
@@ -38,7 +41,8 @@ interface Progress extends Disposable {
   assertSound(): void;
 }
 
-interface Parts extends Pick<BlobHandle, 'digest' | 'sizeBytes' | 'source' | 'path'> {
+interface Parts extends Pick<BlobHandle, 'digest' | 'sizeBytes' | 'path'> {
+  readonly source: () => BlobHandle['source'];
   readonly growth: () => Growth;
   readonly begin: (range: ByteRange) => Progress;
   readonly fd: number;
@@ -55,7 +59,6 @@ interface Parts extends Pick<BlobHandle, 'digest' | 'sizeBytes' | 'source' | 'pa
 export class OpenBlob implements BlobHandle {
   readonly digest: Digest;
   readonly sizeBytes: ProvenBytes;
-  readonly source: 'disk' | 'fill';
   readonly path: string;
   readonly #parts: Parts;
   /** Created on demand: most readers do not need it. */
@@ -65,9 +68,12 @@ export class OpenBlob implements BlobHandle {
   private constructor(parts: Parts) {
     this.digest = parts.digest;
     this.sizeBytes = parts.sizeBytes;
-    this.source = parts.source;
     this.path = parts.path;
     this.#parts = parts;
+  }
+
+  get source(): BlobHandle['source'] {
+    return this.#parts.source();
   }
 
   get stored(): StoredBlob | undefined {
@@ -100,7 +106,7 @@ export class OpenBlob implements BlobHandle {
       digest,
       sizeBytes,
       path,
-      source: 'disk',
+      source: () => 'disk',
       stored,
       isWrong,
       refutation: () => undefined,
@@ -134,7 +140,7 @@ export class OpenBlob implements BlobHandle {
       digest,
       sizeBytes,
       path: file.path,
-      source: 'fill',
+      source: () => fill.tier ?? 'fill',
       stored: undefined,
       isWrong: () => fill.refutation !== undefined,
       refutation: () => fill.refutation,

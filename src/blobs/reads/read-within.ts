@@ -1,5 +1,5 @@
 import { type ByteRange, intersectRanges } from '../../core/byte-range.ts';
-import type { BlobResponse } from '../../core/blob-source.ts';
+import type { BlobResponse } from '../../core/sources/blob-source.ts';
 
 /** Bytes of a blob, and where they start in it. */
 export interface PositionedBytes {

@@ -12,7 +12,7 @@ import { GZIP_PACKER } from '../../inflate/gzip-packer.ts';
 import type { AuthorizedLayer } from '../../layers/layer.ts';
 import type { LayerIndexes } from '../../layers/layer-indexes.ts';
 import type { LayerReader } from '../../spans/layer-reader.ts';
-import type { BlobResponse, BlobSource } from '../../core/blob-source.ts';
+import type { BlobResponse, BlobSource } from '../../core/sources/blob-source.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 import type { Layers } from '../lazy/layers.ts';
 import type { BootRecipe } from '../proofs/boot-recipe.ts';

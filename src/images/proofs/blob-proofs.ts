@@ -5,7 +5,7 @@ import { isSpandrelError } from '../../core/errors.ts';
 import { steadyNow, storedAgeMs } from '../../core/steady-now.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { Events } from '../../telemetry/events.ts';
-import type { BlobSource } from '../../core/blob-source.ts';
+import type { BlobSource } from '../../core/sources/blob-source.ts';
 import { isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
 import type { Deliveries } from './deliveries.ts';
 import type { DeliveryCheck } from './delivery-check.ts';

@@ -11,7 +11,7 @@ import type { ByteRange } from '../../core/byte-range.ts';
 import { type Digest, digestAlgorithm, digestOfLarge } from '../../core/digest.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import type { LayerIndexes } from '../../layers/layer-indexes.ts';
-import type { BlobSource } from '../../core/blob-source.ts';
+import type { BlobSource } from '../../core/sources/blob-source.ts';
 import type { LayerIndex } from '../../index/layer-index.ts';
 import type { Span } from '../../ztoc/span.ts';
 import type { Deliveries } from './deliveries.ts';
@@ -62,9 +62,12 @@ export class DeliveryCheck {
       return;
     }
     await using blob = await blobs.openBlob(digest, source, { complete: true, signal });
-    // A fill from this upstream is verified by its digest.
-    if (blob.source === 'fill') await blob.completed(signal);
-    else await compareSamples(blob, source, signal);
+    if (blob.source !== 'disk') {
+      await blob.completed(signal);
+      // A fill whose bytes all came from this upstream has noted it.
+      if (await deliveries.has(source.upstream, digest)) return;
+    }
+    await compareSamples(blob, source, signal);
     deliveries.note(source.upstream, digest);
   }
 

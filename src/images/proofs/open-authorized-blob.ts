@@ -10,8 +10,8 @@ export interface OpenAuthorizedBlobDeps {
 }
 
 /**
- * Opens a blob if the repository has it. If the upstream serves the blob, that proves it; only a cached blob
- * needs a request.
+ * Opens a blob if the repository has it. If the upstream serves the blob, that proves it; a cached blob, or
+ * one that a tier serves, needs a request.
  * @param open opens the blob; `askFirst` if the store does not know it
  * @throws SpandrelError as {@link BlobProofs.authorize}; errors of `open`
  */
@@ -26,7 +26,8 @@ export async function openAuthorizedBlob<T extends BlobReader>(
   if (isKnown) await proofs.authorize(target, digest, signal);
   await using opened = new AsyncDisposableStack();
   const blob = opened.use(await open(!isKnown));
-  if (!isKnown && blob.source === 'disk') await proofs.authorize(target, digest, signal);
+  const isFromUpstream = blob.source === 'fill' || blob.source === 'upstream';
+  if (!isKnown && !isFromUpstream) await proofs.authorize(target, digest, signal);
   else if (!isKnown) await proofs.authorizeOwn(target, digest, signal);
   opened.move();
   return blob;

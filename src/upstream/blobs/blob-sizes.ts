@@ -1,7 +1,7 @@
 import { PassingFaults } from '../../cache/passing-faults.ts';
 import { type Digest, digestAlgorithm, digestOf } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
-import type { BlobSource } from '../../core/blob-source.ts';
+import type { BlobSource } from '../../core/sources/blob-source.ts';
 import { parseContentCodings } from '../transport/content-coding.ts';
 import { parseContentLength } from './content-range.ts';
 import type { ApiResponse, RegistryApi } from '../api/registry-api.ts';

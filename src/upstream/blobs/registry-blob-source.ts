@@ -3,7 +3,7 @@ import { rangeLength } from '../../core/byte-range.ts';
 import type { Digest } from '../../core/digest.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import type { BlobLocations } from './blob-locations.ts';
-import type { BlobResponse, BlobSource } from '../../core/blob-source.ts';
+import type { BlobResponse, BlobSource } from '../../core/sources/blob-source.ts';
 import { type BlobPart, planBlobPart } from './blob-part.ts';
 import { formatRange, parseContentRange, parseUnsatisfiedRange } from './content-range.ts';
 import type { MeasuredBlobs } from './measured-blobs.ts';

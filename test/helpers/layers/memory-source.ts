@@ -1,6 +1,6 @@
 import type { ByteRange } from '../../../src/core/byte-range.ts';
 import { rangeLength } from '../../../src/core/byte-range.ts';
-import type { BlobResponse, BlobSource } from '../../../src/core/blob-source.ts';
+import type { BlobResponse, BlobSource } from '../../../src/core/sources/blob-source.ts';
 
 const PIECE_BYTES = 16 * 1024;
 

@@ -7,7 +7,7 @@ import { parseConfig } from '../../../src/config/parse-config.ts';
 import type { ByteRange } from '../../../src/core/byte-range.ts';
 import { digestOf } from '../../../src/core/digest.ts';
 import { Events } from '../../../src/telemetry/events.ts';
-import type { BlobSource } from '../../../src/core/blob-source.ts';
+import type { BlobSource } from '../../../src/core/sources/blob-source.ts';
 import { createUpstreams } from '../../../src/upstream/upstreams.ts';
 import { collectingLogger } from '../collected-output.ts';
 import { ScriptedUpstream, type SeenRequest } from './scripted-upstream.ts';

@@ -1,6 +1,6 @@
 import type { BlobResponse } from './blob-source.ts';
-import type { ByteRange } from './byte-range.ts';
-import type { Digest } from './digest.ts';
+import type { ByteRange } from '../byte-range.ts';
+import type { Digest } from '../digest.ts';
 
 /** A blob that a fill fetches. */
 export interface TierBlob {

@@ -1,4 +1,4 @@
-import type { ByteRange } from './byte-range.ts';
+import type { ByteRange } from '../byte-range.ts';
 
 /**
  * A blob of one repository of an upstream, as fills use it. {@link RegistryClient.blobSource} returns one.
@@ -11,6 +11,8 @@ export interface BlobSource {
    * only.
    */
   readonly upstream?: string | undefined;
+  /** The request came from another replica: it is not passed on to a third one. */
+  readonly isForReplica?: boolean | undefined;
   /**
    * Requests the bytes of `range`, or the whole blob. `sizeBytes` is the assumed size of the blob; it is used
    * if the upstream does not send one, or sends different ones.
