@@ -24,6 +24,8 @@ import { readTlsMaterial } from './http/listener/tls-material.ts';
 import { ReadinessChecks } from './http/admin/readiness.ts';
 import { createRegistryServer } from './http/registry/create-registry-server.ts';
 import { BlobProofs } from './images/proofs/blob-proofs.ts';
+import { LearnedProfiles } from './boot/profiles/learned-profiles.ts';
+import { TarSpanSetting } from './images/boot/tar-span-setting.ts';
 import { createBootProfiles } from './create-boot-profiles.ts';
 import { createImageJobs } from './create-image-jobs.ts';
 import { createLayerIndexes } from './create-layer-indexes.ts';
@@ -248,7 +250,12 @@ export async function createApp(
   const configs = new ImageConfigs({ proofs, blobs, logger });
   const recorded = { health, logger, storeBytes: maxBytes };
   const tarRecords = opening.use(TarRecords.open(join(root, 'records', 'tars'), recorded));
+  const learned = opening.use(
+    LearnedProfiles.open(join(root, 'records', 'profiles'), { ...recorded, shared: redis }),
+  );
+  const profiles = options.profiles ?? learned;
   const tarSpanBytes = config.index.inflatedSpanBytes;
+  const tarSpans = new TarSpanSetting({ tarSpanBytes, policies, profiles });
   const layers = new Layers({
     proofs,
     blobs,
@@ -257,28 +264,18 @@ export async function createApp(
     policies,
     configs,
     tarRecords,
-    tarSpanBytes,
+    tarSpans,
     maxSkippedBytes,
   });
-  const warmParts = { layers, fetcher, reader, maxWarmedBytes: spanMemoryBytes / 4 };
-  const bootDeps = {
-    ...warmParts,
-    shared: redis,
-    opening,
-    root,
-    recorded,
-    indexes,
-    profilePool,
-    clock,
-    events,
-  };
-  const { startWatch, recentStarts, profiles: learned } = createBootProfiles(bootDeps);
+  const warmParts = { layers, indexes, fetcher, reader, events, logger, maxWarmedBytes: spanMemoryBytes / 4 };
+  const bootDeps = { ...warmParts, profiles: learned, opening, profilePool, clock };
+  const { startWatch, recentStarts } = createBootProfiles(bootDeps);
   const bootParts = createBootLayers({
     ...recorded,
     opening,
     root,
     shared: redis,
-    profiles: options.profiles ?? learned,
+    profiles,
     blobs,
     layers,
     indexes,
@@ -298,6 +295,7 @@ export async function createApp(
     layers,
     indexes,
     tars,
+    tarSpans,
     records: tarRecords,
     bootLayers: bootParts.bootLayers,
     shared: redis,

@@ -1,6 +1,4 @@
-import { join } from 'node:path';
-
-import { LearnedProfiles, type LearnedProfilesOptions } from './boot/profiles/learned-profiles.ts';
+import type { LearnedProfiles } from './boot/profiles/learned-profiles.ts';
 import { StartLearner, type StartLearnerDeps } from './boot/profiles/start-learner.ts';
 import { RecentStarts } from './boot/starts/recent-starts.ts';
 import { ProfileWarmer, type ProfileWarmerDeps } from './boot/warming/profile-warmer.ts';
@@ -9,7 +7,7 @@ import type { LayerIndexes } from './layers/layer-indexes.ts';
 import type { LayerReader } from './spans/layer-reader.ts';
 import type { SpanFetcher } from './spans/span-fetcher.ts';
 import type { Events } from './telemetry/events.ts';
-import type { ByteCache } from './cache/byte-cache.ts';
+import type { Logger } from './telemetry/logger.ts';
 import { type StartClock, StartWatch } from './boot/starts/start-watch.ts';
 
 export interface BootProfilesOptions {
@@ -22,16 +20,13 @@ export interface BootProfilesOptions {
   readonly maxWarmedBytes: number;
   /** Disposes of the parts. */
   readonly opening: AsyncDisposableStack;
-  /** `storage.root` */
-  readonly root: string;
   readonly profilePool: StartLearnerDeps['pool'];
-  readonly recorded: Omit<LearnedProfilesOptions, 'shared'>;
-  readonly shared: ByteCache | undefined;
+  readonly profiles: LearnedProfiles;
+  readonly logger: Logger;
   readonly clock: StartClock | undefined;
 }
 
 export interface CreatedBootProfiles {
-  readonly profiles: LearnedProfiles;
   readonly recentStarts: RecentStarts;
   readonly startWatch: StartWatch;
 }
@@ -39,8 +34,6 @@ export interface CreatedBootProfiles {
 /** Wires what finds starts of containers to what learns from them. */
 export function createBootProfiles({
   opening,
-  root,
-  recorded,
   profilePool: pool,
   clock,
   indexes,
@@ -49,12 +42,9 @@ export function createBootProfiles({
   fetcher,
   reader,
   maxWarmedBytes,
-  shared,
+  profiles,
+  logger,
 }: BootProfilesOptions): CreatedBootProfiles {
-  const profiles = opening.use(
-    LearnedProfiles.open(join(root, 'records', 'profiles'), { ...recorded, shared }),
-  );
-  const { logger } = recorded;
   const learner = opening.use(new StartLearner({ indexes, events, pool, profiles, logger }));
   const open: ProfileWarmerDeps['open'] = async (target, digest, signal) => {
     const layer = await layers.authorizedLayer(target, digest, signal);
@@ -75,5 +65,5 @@ export function createBootProfiles({
       },
     }),
   );
-  return { profiles, recentStarts, startWatch };
+  return { recentStarts, startWatch };
 }

@@ -37,7 +37,7 @@ export function createLayerIndexes(
   { index, limits, cache }: Pick<Config, 'index' | 'limits' | 'cache'>,
   { opening, files, ztocs, tarZtocs, shared, tracer, ...deps }: CreateLayerIndexesDeps,
 ): CreatedLayerIndexes {
-  const { spanBytes, readSpanBytes, inflatedSpanBytes } = index;
+  const { spanBytes, readSpanBytes } = index;
   const { maxTocBytes } = limits;
   const { logger } = deps;
   const sizes = { spanBytes, readSpanBytes };
@@ -54,8 +54,6 @@ export function createLayerIndexes(
   const memoryBytes = Math.max(cache.memoryBytes * INDEX_SHARE, LARGEST_INDEX * maxTocBytes);
   const traced = tracer === undefined ? {} : { tracer };
   const indexes = opening.use(new LayerIndexes({ ...building, ...traced, memoryBytes, forecast }));
-  const tars = opening.use(
-    new TarZtocs({ ...building, files: tarFiles, indexes, spanBytes: inflatedSpanBytes }),
-  );
+  const tars = opening.use(new TarZtocs({ ...building, files: tarFiles, indexes }));
   return { building, indexes, tars, forecast };
 }

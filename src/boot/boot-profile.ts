@@ -3,7 +3,7 @@ import type { Target } from '../upstream/target.ts';
 
 /** What starts of one repository's images read. */
 export interface BootProfile {
-  /** Starts that it was learned from. It counts from {@link MIN_STARTS} on. */
+  /** Starts that it was learned from. It counts from two on. */
   readonly starts: number;
   /** In the order of first touch. */
   readonly files: readonly ProfiledFile[];
@@ -23,7 +23,12 @@ export interface ProfiledFile {
 }
 
 /** Fewer starts may be odd ones. */
-export const MIN_STARTS = 2;
+const MIN_STARTS = 2;
+
+/** True if a profile counts. */
+export function isLearned(profile: BootProfile | undefined): profile is BootProfile {
+  return profile !== undefined && profile.starts >= MIN_STARTS;
+}
 
 export interface BootProfiles {
   /** The profile of a repository, also one that does not count yet; `undefined` if there is none. */

@@ -167,7 +167,7 @@ export const CONFIG_KEYS = {
     'auto',
     'span size of the `inflated` form: what a small read of a node fetches; `auto`: 256KiB for layers of ' +
       'up to 1GiB decompressed, 1MiB up to 4GiB, 4MiB above, since nodes fetch one span at a time in ' +
-      'the background',
+      'the background; a quarter of that for repositories that want boot layers and are still to learn',
   ),
   'index.bootLayer': key(
     bootLayerMode,

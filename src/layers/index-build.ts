@@ -125,7 +125,8 @@ export class IndexBuild {
     await using unpublished = new AsyncDisposableStack();
     // Has no effect after a rename.
     unpublished.defer(() => files.drop(paths.indexPath));
-    const building = this.#begin(handle, compression, paths);
+    const tarSpanBytes = await this.#layer.tarSpanBytes?.();
+    const building = this.#begin(handle, { compression, tarSpanBytes, ...paths });
     const completed = await this.#explainFailure(building.completed);
     const { index, isConfirmed } = await files.publish(completed);
     if (completed.tar !== undefined) await this.#deps.tarFiles.tryKeep(this.#layer.digest, completed.tar);
@@ -135,15 +136,15 @@ export class IndexBuild {
 
   #begin(
     handle: BlobHandle,
-    compression: BuildSettings['compression'],
-    paths: { readonly indexPath: string; readonly publishedPath: string },
+    options: Pick<BuildSettings, 'compression' | 'tarSpanBytes' | 'indexPath'> & {
+      readonly publishedPath: string;
+    },
   ): BuildingIndex {
     const { path, growth, sizeBytes: layerBytes } = handle;
-    const { digest: layerDigest, source, tarSpanBytes } = this.#layer;
+    const { digest: layerDigest, source } = this.#layer;
     const { blobs, pool, engine, spanBytes, readSpanBytes, limits } = this.#deps;
     const building = startLayerBuild({
-      compression,
-      ...paths,
+      ...options,
       path,
       growth,
       layerDigest,
@@ -151,7 +152,6 @@ export class IndexBuild {
       engine,
       spanBytes,
       readSpanBytes,
-      tarSpanBytes,
       limits,
       pool,
       signal: this.#signal,

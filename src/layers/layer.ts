@@ -12,7 +12,7 @@ export interface Layer {
   /** Compressed size according to the repository's image manifest, which may be wrong. */
   readonly claimedBytes?: number | undefined;
   /** Its repository serves its tar: the build of the index also makes a zTOC over that, with such spans. */
-  readonly tarSpanBytes?: TarSpanBytes | undefined;
+  readonly tarSpanBytes?: (() => Promise<TarSpanBytes>) | undefined;
   /**
    * Called before bytes that another upstream may have sent, or results made from them, are used for this
    * layer: they may have arrived while this layer's upstream was asked.

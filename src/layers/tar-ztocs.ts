@@ -1,5 +1,4 @@
 import type { BlobStore } from '../blobs/blob-store.ts';
-import { chooseTarSpanBytes, type TarSpanBytes } from '../build/tar/tar-span-bytes.ts';
 import type { LayerLimits } from '../build/build-layer.ts';
 import type * as layerTasks from '../build/layer-worker.ts';
 import { SingleFlight } from '../cache/single-flight.ts';
@@ -21,8 +20,6 @@ export interface TarZtocsDeps {
   readonly pool: WorkerPool<typeof layerTasks>;
   readonly engine: EngineName;
   readonly limits: LayerLimits;
-  /** `index.inflatedSpanBytes`. */
-  readonly spanBytes: TarSpanBytes;
   readonly events: Events;
 }
 
@@ -47,11 +44,6 @@ export class TarZtocs implements AsyncDisposable {
   constructor(deps: TarZtocsDeps) {
     this.#deps = deps;
     this.#flights = new SingleFlight('index', deps.events);
-  }
-
-  /** Span size of the zTOC over a tar that has none yet. */
-  spanBytesFor(tarBytes: number): number {
-    return chooseTarSpanBytes(this.#deps.spanBytes, tarBytes);
   }
 
   /** A stored one. @throws SpandrelError STORE_FAILED, STORE_FULL */

@@ -16,6 +16,14 @@ describe('the span size of a tar', () => {
     expect(chooseTarSpanBytes('auto', tarBytes)).toBe(spanBytes);
   });
 
+  it('is a quarter where it is to tell which files starts read', () => {
+    for (let tarBytes = MIB; tarBytes <= 16 * GIB; tarBytes *= 1.1) {
+      const spanBytes = chooseTarSpanBytes('fine', tarBytes);
+      expect(spanBytes * 4).toBe(chooseTarSpanBytes('auto', tarBytes));
+      expect(likelyTarSpanBytes('fine', tarBytes / 3, 'gzip')).toContain(spanBytes);
+    }
+  });
+
   it('two spans a second are all spans of up to 16 GiB within 35 minutes', () => {
     for (let tarBytes = MIB; tarBytes <= 16 * GIB; tarBytes *= 1.1)
       expect(tarBytes / chooseTarSpanBytes('auto', tarBytes) / 2).toBeLessThan(35 * 60);

@@ -9,7 +9,7 @@ import type { Events } from '../../telemetry/events.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { Target } from '../../upstream/target.ts';
 import type { ReadSpan } from '../../ztoc/span.ts';
-import { type BootProfiles, MIN_STARTS, type ProfiledFile } from '../boot-profile.ts';
+import { type BootProfiles, isLearned, type ProfiledFile } from '../boot-profile.ts';
 import type { RangeRead } from '../starts/range-read.ts';
 import type { LayerProbe } from '../starts/start-watch.ts';
 import { WarmedSpans } from './warmed-spans.ts';
@@ -112,7 +112,7 @@ export class ProfileWarmer implements AsyncDisposable {
 
   async #warm(target: Target, layer: Digest, node: Node): Promise<void> {
     const profile = await this.#deps.profiles.read(target);
-    if (profile === undefined || profile.starts < MIN_STARTS) return;
+    if (!isLearned(profile)) return;
     const files = profile.files.filter(isWanted);
     if (files.length === 0) return;
     const opened = await this.#deps.open(target, layer, node.signal);

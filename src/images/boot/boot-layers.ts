@@ -2,7 +2,7 @@ import { readVerifiedBlob } from '../../blobs/read-verified-blob.ts';
 import type { BlobStore } from '../../blobs/blob-store.ts';
 import { BoundedMap } from '../../cache/bounded-map.ts';
 import { SingleFlight } from '../../cache/single-flight.ts';
-import { type BootProfile, type BootProfiles, MIN_STARTS } from '../../boot/boot-profile.ts';
+import { type BootProfile, type BootProfiles, isLearned } from '../../boot/boot-profile.ts';
 import { chooseBootFiles } from '../../boot/layer/choose-boot-files.ts';
 import { extendConfig } from '../../boot/layer/extend-config.ts';
 import { bootLayerLimit, makeBootLayer } from '../../boot/layer/make-boot-layer.ts';
@@ -111,7 +111,7 @@ export class BootLayers implements ImageBootLayers {
   /** The profile for a boot layer of an image; `undefined` if it should have none now. */
   async #wantedProfile(target: Target, image: Digest): Promise<BootProfile | undefined> {
     const profile = await this.#deps.profiles.read(target);
-    if (profile === undefined || profile.starts < MIN_STARTS) return undefined;
+    if (!isLearned(profile)) return undefined;
     const refused = this.#refused.get(imageKey(target, image));
     return refused === undefined || profile.starts > 2 * refused.starts ? profile : undefined;
   }

@@ -1,3 +1,4 @@
+import type { TarSpanBytes } from '../../build/tar/tar-span-bytes.ts';
 import type { BootLayerMode, IndexRule, V2Form } from '../../config/index-rule.ts';
 import type { PublishRule } from '../../config/publish-rule.ts';
 import type { Platform } from '../../core/platform.ts';
@@ -17,6 +18,11 @@ export interface IndexPolicy {
   readonly holdMs: number;
   readonly lazyClients: readonly string[];
   readonly publish?: PublishRule | undefined;
+}
+
+/** Span sizes of zTOCs over tars that no tag has named yet. */
+export interface TarSpanSizes {
+  of(target: Target): Promise<TarSpanBytes>;
 }
 
 /** True if tags answer images with decompressed layers. */

@@ -1,4 +1,3 @@
-import type { TarSpanBytes } from '../../build/tar/tar-span-bytes.ts';
 import type { BlobHandle, BlobReader } from '../../blobs/reads/blob-handle.ts';
 import type { BlobStore } from '../../blobs/blob-store.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
@@ -15,7 +14,7 @@ import type { BlobProofs } from '../proofs/blob-proofs.ts';
 import { openAuthorizedBlob } from '../proofs/open-authorized-blob.ts';
 import type { ImageConfigs } from '../manifests/image-configs.ts';
 import { frameCost } from './frame-cost.ts';
-import { type IndexPolicies, type IndexPolicy, servesTars } from './index-policy.ts';
+import { type IndexPolicies, type IndexPolicy, servesTars, type TarSpanSizes } from './index-policy.ts';
 import type { KnownLayer, KnownLayers } from '../documents/known-layers.ts';
 import { type FaultyDescriptor, isSound } from '../documents/parse-manifest.ts';
 import type { Target } from '../../upstream/target.ts';
@@ -28,8 +27,7 @@ export interface LayersDeps {
   readonly policies: IndexPolicies;
   readonly configs: ImageConfigs;
   readonly tarRecords: TarRecords;
-  /** `index.inflatedSpanBytes`. */
-  readonly tarSpanBytes: TarSpanBytes;
+  readonly tarSpans: TarSpanSizes;
   /** `limits.maxSkippedBytes`. */
   readonly maxSkippedBytes: number;
 }
@@ -76,12 +74,13 @@ export class Layers {
 
   /** A layer of a repository, with the size from its image manifest if that is known. */
   layer(target: Target, digest: Digest): Layer {
+    const { proofs, knownLayers, policies, tarSpans } = this.#deps;
     return {
       digest,
-      source: this.#deps.proofs.source(target, digest),
-      claimedBytes: this.#deps.knownLayers.get(target, digest)?.descriptor.size,
-      tarSpanBytes: servesTars(this.#deps.policies.of(target)) ? this.#deps.tarSpanBytes : undefined,
-      confirm: (signal) => this.#deps.proofs.confirm(target, digest, signal),
+      source: proofs.source(target, digest),
+      claimedBytes: knownLayers.get(target, digest)?.descriptor.size,
+      tarSpanBytes: servesTars(policies.of(target)) ? () => tarSpans.of(target) : undefined,
+      confirm: (signal) => proofs.confirm(target, digest, signal),
     };
   }
 

@@ -1,13 +1,14 @@
+import { chooseTarSpanBytes } from '../../build/tar/tar-span-bytes.ts';
 import type { ByteCache } from '../../cache/byte-cache.ts';
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import { isJsonObject } from '../../core/json/parse-json.ts';
 import { tryParseJson } from '../../core/json/try-parse-json.ts';
 import type { LayerIndexes } from '../../layers/layer-indexes.ts';
-import { type InflatableSummary, isInflatable, type TarZtocs } from '../../layers/tar-ztocs.ts';
+import { type InflatableSummary, isInflatable } from '../../layers/tar-ztocs.ts';
 import { isLayerFault } from '../../layers/proven-fault.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
-import { type IndexPolicies, servesTars } from './index-policy.ts';
+import { type IndexPolicies, servesTars, type TarSpanSizes } from './index-policy.ts';
 import type { Layers } from './layers.ts';
 import { parseTarRecord, type TarCoding, type TarRecord, type TarRecords } from '../proofs/tar-records.ts';
 import type { TarSearch } from './tar-search.ts';
@@ -17,7 +18,7 @@ export interface TarLayersDeps {
   readonly search: TarSearch;
   readonly layers: Layers;
   readonly indexes: LayerIndexes;
-  readonly tars: TarZtocs;
+  readonly tarSpans: TarSpanSizes;
   readonly policies: IndexPolicies;
   /** Where replicas share the records. */
   readonly shared: ByteCache | undefined;
@@ -82,7 +83,7 @@ export class TarLayers {
     const { diffId, uncompressedBytes: tarBytes } = summary;
     const known = this.known(target, diffId);
     const [first] = known.length > 0 ? known : await this.#findShared(target, diffId);
-    const spanBytes = first?.spanBytes ?? this.#deps.tars.spanBytesFor(tarBytes);
+    const spanBytes = first?.spanBytes ?? chooseTarSpanBytes(await this.#deps.tarSpans.of(target), tarBytes);
     return { diffId, layer, tarBytes, spanBytes, coding: codingOf(summary) };
   }
 
