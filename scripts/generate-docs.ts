@@ -5,6 +5,7 @@ import { COMMAND_NAMES, printCommandHelp, printUsage } from '../src/cli/run-comm
 import { printConfigTable, printDefaultConfig, printFieldTable } from '../src/config/print-config-table.ts';
 import { printConfigSchema } from '../src/config/print-config-schema.ts';
 import { indexRule } from '../src/config/index-rule.ts';
+import { publishRule } from '../src/config/publish-rule.ts';
 import { requestRates } from '../src/config/request-rates.ts';
 import { upstreamAuth } from '../src/config/upstream-auth.ts';
 import { upstream } from '../src/config/upstream-config.ts';
@@ -32,10 +33,11 @@ const PARTS: Readonly<Record<string, Readonly<Record<string, Print>>>> = {
   'docs/architecture.md': { rooms: printRooms },
   'docs/reference/configuration.md': {
     configuration: printConfigTable,
-    upstreams: () => printFieldTable(upstream.schema),
-    'upstream auth': () => printFieldTable(upstreamAuth.schema),
-    'upstream rates': () => printFieldTable(requestRates.schema),
-    'index rules': () => printFieldTable(indexRule.schema),
+    upstreams: () => printFieldTable('upstreams[]', upstream.schema),
+    'upstream auth': () => printFieldTable('upstreams[].auth', upstreamAuth.schema),
+    'upstream rates': () => printFieldTable('upstreams[].requestsPerSecond', requestRates.schema),
+    'index rules': () => printFieldTable('index.rules[]', indexRule.schema),
+    'index rule publish': () => printFieldTable('index.rules[].publish', publishRule.schema),
   },
   'docs/reference/api.md': { 'admin api': printAdminApi },
   'docs/reference/errors.md': { errors: printErrorTable },

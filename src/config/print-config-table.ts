@@ -1,11 +1,13 @@
 import { CONFIG_KEYS, type ConfigPath, environmentName } from './config-keys.ts';
-import type { JsonSchema } from './value-kinds.ts';
+import type { JsonSchema, ValueKind } from './value-kinds.ts';
 
 interface Row {
   readonly path: ConfigPath;
   readonly fallback: string | undefined;
   readonly meaning: string;
   readonly expects: string;
+  /** A list of objects, whose fields have a section of their own. */
+  readonly isObjects: boolean;
 }
 
 /** Path of the JSON Schema, relative to `config/spandrel.yaml`. */
@@ -13,12 +15,13 @@ const SCHEMA_PATH = '../docs/reference/configuration.schema.json';
 
 function rows(): Row[] {
   return (Object.keys(CONFIG_KEYS) as ConfigPath[]).map((path) => {
-    const key: { kind: { expects: string }; fallback?: string | number | boolean; meaning: string } =
+    const key: { kind: ValueKind<unknown>; fallback?: string | number | boolean; meaning: string } =
       CONFIG_KEYS[path];
     return {
       path,
       meaning: key.meaning,
       expects: key.kind.expects,
+      isObjects: isObject((key.kind.schema['items'] ?? {}) as JsonSchema),
       fallback: key.fallback === undefined ? undefined : String(key.fallback),
     };
   });
@@ -27,21 +30,25 @@ function rows(): Row[] {
 /** The Markdown table of all keys. */
 export function printConfigTable(): string {
   const lines = rows().map(
-    ({ path, fallback, meaning }) =>
-      `| \`${path}\` | ${fallback === undefined ? '–' : `\`${fallback}\``} | ${meaning} |`,
+    ({ path, fallback, meaning, isObjects }) =>
+      `| \`${path}\` | ${fallback === undefined ? '–' : `\`${fallback}\``} | ${meaning}` +
+      `${isObjects ? `: ${linkTo('fields', `${path}[]`)}` : ''} |`,
   );
   return ['| key | default | meaning |', '|---|---|---|', ...lines].join('\n');
 }
 
-/** The Markdown table of the fields of an object, or of all the objects that a value may be. */
-export function printFieldTable({ properties, anyOf = [] }: JsonSchema): string {
+/**
+ * The Markdown table of the fields of an object, or of all the objects that a value may be.
+ * @param path of the object. Fields that are objects link to sections of their own paths.
+ */
+export function printFieldTable(path: string, { properties, anyOf = [] }: JsonSchema): string {
   const fields = new Map<string, JsonSchema>();
   for (const object of [{ properties }, ...(anyOf as JsonSchema[])])
     for (const [name, field] of Object.entries((object['properties'] ?? {}) as Record<string, JsonSchema>))
       fields.set(name, withOptions(field, fields.get(name)));
   const lines = Array.from(fields, ([name, field]) => {
     const meaning = typeof field['description'] === 'string' ? field['description'] : '';
-    return `| \`${name}\` | ${describeValue(field)} | ${meaning} |`;
+    return `| \`${name}\` | ${isObject(field) ? linkTo('object', `${path}.${name}`) : describeValue(field)} | ${meaning} |`;
   });
   return ['| field | value | meaning |', '|---|---|---|', ...lines].join('\n');
 }
@@ -62,7 +69,18 @@ function describeValue({ type, items, enum: options }: JsonSchema): string {
     integer: 'whole number',
     string: 'text',
   };
-  return names[String(type)] ?? 'object, see below';
+  const known = names[String(type)];
+  if (known === undefined) throw new Error(`no words for a value of type ${String(type)}`);
+  return known;
+}
+
+function isObject({ properties, anyOf }: JsonSchema): boolean {
+  return properties !== undefined || anyOf !== undefined;
+}
+
+/** To the section with this heading. */
+function linkTo(text: string, heading: string): string {
+  return `[${text}](#${heading.toLowerCase().replace(/[^\w -]/g, '')})`;
 }
 
 /**
