@@ -80,7 +80,7 @@ export const DOCTOR_HELP: CommandHelp = {
       'sends the requests that the node would send. It says why an image would not be lazy, and what to do.',
     'IMAGE is upstream/repository:tag, with @os/architecture if it is for another platform.',
     'With --json: {"ok","status","problems","findings","image"?}. A finding has area, status and message, ' +
-      'and where they apply code, next, platform, digest, bytes and registry.',
+      'and where they apply code, next, atBoot, platform, digest, bytes and registry.',
   ],
   flags: FLAGS,
   exits: [EXIT.notFound, EXIT.unreachable, EXIT.notLazy],
@@ -136,8 +136,10 @@ export async function doctor(args: string[]): Promise<number> {
   if (values.json)
     printJson({ ok: status === EXIT.ok, status, problems, findings, ...described, ...changed });
   else {
-    if (fixed !== undefined)
-      process.stdout.write(`${escapeLines(describePlan(fixed.changes, fixed.left, { isDryRun: false }))}\n`);
+    if (fixed !== undefined) {
+      const shown = { isDryRun: false, isRunning: values.root === '/' };
+      process.stdout.write(`${escapeLines(describePlan(fixed.changes, fixed.left, shown))}\n`);
+    }
     process.stdout.write(printFindings(findings, problems, process.stdout.columns));
   }
   return status;

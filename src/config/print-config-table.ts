@@ -48,7 +48,8 @@ export function printFieldTable(path: string, { properties, anyOf = [] }: JsonSc
       fields.set(name, withOptions(field, fields.get(name)));
   const lines = Array.from(fields, ([name, field]) => {
     const meaning = typeof field['description'] === 'string' ? field['description'] : '';
-    return `| \`${name}\` | ${isObject(field) ? linkTo('object', `${path}.${name}`) : describeValue(field)} | ${meaning} |`;
+    const value = isObject(field) ? linkTo('object', `${path}.${name}`) : describeValue(field);
+    return `| \`${name}\` | ${value} | ${meaning} |`;
   });
   return ['| field | value | meaning |', '|---|---|---|', ...lines].join('\n');
 }

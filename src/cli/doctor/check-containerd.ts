@@ -49,6 +49,11 @@ async function checkPlugin(
     report.problem(
       `nothing listens at ${address}: the soci-snapshotter does not run, so containerd cannot pull with it`,
       'start it (systemctl enable --now soci-snapshotter), or correct the address in [proxy_plugins.soci]',
+      {
+        atBoot:
+          `start the soci-snapshotter before containerd, listening at ${address}: systemctl enable ` +
+          'soci-snapshotter',
+      },
     );
   } else report.ok(`the soci-snapshotter is registered, and its socket ${address} is there`);
 }

@@ -50,6 +50,9 @@ export async function checkSnapshotter(
     report.problem(
       'there is no /dev/fuse: nothing can be mounted lazily',
       'load the kernel module: modprobe fuse',
+      {
+        atBoot: 'load the kernel module fuse, for /dev/fuse: a line "fuse" in /etc/modules-load.d/fuse.conf',
+      },
     );
   }
   return { findings: report.findings, modes, mirrors };

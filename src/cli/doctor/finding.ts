@@ -9,6 +9,8 @@ export interface FindingFacts {
   readonly digest?: string;
   /** Compressed size of a layer. */
   readonly bytes?: number;
+  /** Of the running machine, not of its files: what an image of a node must see to at boot. */
+  readonly atBoot?: string;
 }
 
 /** Result of one check. */

@@ -45,6 +45,10 @@ export class NodePlan extends NodeFiles {
   readonly #planned = new Map<string, { readonly after: string; readonly reload: Reload | undefined }>();
   /** Why something is not set up. */
   readonly left: string[] = [];
+  /** Clients that the node has. */
+  readonly clients: string[] = [];
+  /** containerd is not told of a snapshotter that is not installed. */
+  isWithoutSnapshotter = false;
 
   /** @param own files that earlier runs have written, by path */
   constructor(root: string, own: ReadonlyMap<string, OwnFile>) {
@@ -75,13 +79,17 @@ export class NodePlan extends NodeFiles {
 
   /**
    * Plans the content of a file that `edit` makes of the present one. A file that `edit` refuses with
-   * CONFIG_INVALID is noted, and stays.
+   * CONFIG_INVALID, or that would not be written back byte for byte, is noted, and stays.
    * @param reload what must read it then
    */
   async edit(path: string, edit: (text: string) => string, reload?: Reload): Promise<void> {
     const before = await this.readText(path);
     if (this.denied.includes(path)) {
       this.left.push(`${path} cannot be read: run this as root`);
+      return;
+    }
+    if (before?.includes('\uFFFD') === true) {
+      this.left.push(`${path} is not UTF-8: correct it first`);
       return;
     }
     try {

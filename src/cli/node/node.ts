@@ -73,13 +73,19 @@ export async function node(args: string[]): Promise<number> {
   const plan = await planNode(root, wish);
   const changes = await plan.changes();
   if (!isDryRun) await new SavedFiles(root).apply(changes);
-  const problems = await checkPlan(plan, wish);
+  const found = await checkPlan(plan, wish);
+  // The files below another root are those of an image, or of a node whose devices and sockets are elsewhere.
+  const isRunning = root === '/';
+  const problems = found.filter(({ atBoot }) => isRunning || atBoot === undefined);
+  const atBoot = isRunning ? [] : found.flatMap(({ atBoot: step }) => step ?? []);
   const wanted = values.restart && !isDryRun ? reloadsOf(changes) : [];
   const ran = await runAll(wanted);
   if (json) {
-    printJson({ dryRun: isDryRun, ...planJson(changes, plan.left), restarted: ran, problems });
-  } else
-    process.stdout.write(`${escapeLines(describePlan(changes, plan.left, { isDryRun, restarted: ran }))}\n`);
+    printJson({ dryRun: isDryRun, ...planJson(changes, plan.left), restarted: ran, problems, atBoot });
+  } else {
+    const shown = { isDryRun, restarted: ran, isRunning, atBoot };
+    process.stdout.write(`${escapeLines(describePlan(changes, plan.left, shown))}\n`);
+  }
   for (const { message, next } of problems)
     process.stderr.write(
       `spandrel: ${escapeControls(`${message}${next === undefined ? '' : ` -> ${next}`}`)}\n`,
@@ -101,21 +107,36 @@ export function planJson(changes: readonly FileChange[], left: readonly string[]
 export function describePlan(
   changes: readonly FileChange[],
   left: readonly string[],
-  { isDryRun, restarted = [] }: { readonly isDryRun: boolean; readonly restarted?: readonly string[] },
+  { isDryRun, restarted = [], isRunning, atBoot = [] }: DescribeOptions,
 ): string {
   const verb = isDryRun ? 'would change' : 'changed';
+  const none = left.length === 0 ? 'nothing to change' : 'nothing is changed';
   return [
     ...changes.map(printDiff),
-    ...left.map((text) => `left as it is: ${text}`),
-    changes.length === 0 ? 'nothing to change' : `${verb} ${changes.map(({ path }) => path).join(', ')}`,
+    changes.length === 0 ? none : `${verb} ${changes.map(({ path }) => path).join(', ')}`,
     ...restarted.map((service) => `restarted ${service}`),
-    ...describeReloads(reloadsOf(changes).filter(({ service }) => !restarted.includes(service))),
+    ...describeReloads(
+      reloadsOf(changes).filter(({ service }) => !restarted.includes(service)),
+      isRunning,
+    ),
+    ...atBoot.map((step) => `at boot: ${step}`),
+    ...left.map((text) => `not done: ${text}`),
   ].join('\n');
 }
 
-function describeReloads(reloads: readonly Reload[]): string[] {
+interface DescribeOptions {
+  readonly isDryRun: boolean;
+  readonly restarted?: readonly string[];
+  /** The node runs here, and has devices and sockets. */
+  readonly isRunning: boolean;
+  /** What the node must do when it boots. */
+  readonly atBoot?: readonly string[];
+}
+
+function describeReloads(reloads: readonly Reload[], isRunning: boolean): string[] {
+  const condition = isRunning ? '' : 'on a running node, ';
   return reloads.map(
-    ({ service, command }) => `${service} must read its files again: ${printCommand(command)}`,
+    ({ service, command }) => `${condition}${service} must read its files again: ${printCommand(command)}`,
   );
 }
 
@@ -133,7 +154,10 @@ async function undo(root: string, json: boolean): Promise<number> {
     const lines = files.map(({ path, state }) =>
       state === 'kept' ? `${path} was changed since, and is left as it is` : `${state} ${path}`,
     );
-    const done = files.length === 0 ? ['nothing to undo'] : [...lines, ...describeReloads(reloadsOf(files))];
+    const done =
+      files.length === 0
+        ? ['nothing to undo']
+        : [...lines, ...describeReloads(reloadsOf(files), root === '/')];
     process.stdout.write(`${done.join('\n')}\n`);
   }
   return files.some(({ state }) => state === 'kept') ? EXIT.failed : EXIT.ok;

@@ -18,9 +18,14 @@ export async function planNode(root: string, wish: NodeWish): Promise<NodePlan> 
   const plan = new NodePlan(root, await new SavedFiles(root).own());
   await setUpContainerd(plan, wish);
   await setUpK3s(plan, wish);
-  await setUpSnapshotter(plan, wish);
   await setUpDocker(plan, wish);
   await setUpPodman(plan, wish);
+  if (plan.clients.length > 0) await setUpSnapshotter(plan, wish);
+  else
+    plan.left.push(
+      `no container client is installed below ${root}: neither containerd, k3s, RKE2, Docker, podman nor ` +
+        'CRI-O',
+    );
   return plan;
 }
 
@@ -33,7 +38,7 @@ export async function checkPlan(plan: NodePlan, { proxy, isLazy }: NodeWish): Pr
     const { findings, registries } = await checkMirrors(plan, found.config, proxy);
     nodes.push(...findings);
     if (isLazy) {
-      nodes.push(...(await checkContainerd(plan, found)));
+      if (!plan.isWithoutSnapshotter) nodes.push(...(await checkContainerd(plan, found)));
       nodes.push(...(await checkSnapshotter(plan, { proxy, mirrored: registries })).findings);
     }
   }

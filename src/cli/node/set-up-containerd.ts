@@ -18,16 +18,19 @@ const CAPABILITIES = ['pull', 'resolve'];
 export async function setUpContainerd(plan: NodePlan, wish: NodeWish): Promise<void> {
   const found = await readContainerdConfig(plan);
   if (found.kind === 'damaged') {
+    plan.clients.push('containerd');
     plan.left.push(`${found.file} is not valid TOML (${found.why}): correct it first`);
     return;
   }
-  if (found.kind === 'missing' && !(await plan.exists(FOLDER))) return;
+  const programs = await Promise.all(PROGRAMS.map((path) => plan.exists(path)));
+  const isInstalled = programs.includes(true);
+  if (found.kind === 'missing' && !isInstalled && !(await plan.exists(FOLDER))) return;
   // k3s and RKE2 write this file and hosts.toml themselves.
   if (found.kind === 'read' && found.config.file !== FILE) return;
+  plan.clients.push('containerd');
   const config = found.kind === 'read' ? found.config : undefined;
-  const programs = await Promise.all(PROGRAMS.map((path) => plan.exists(path)));
   // Where only the folder of hosts.toml is mounted, the file may be there nevertheless.
-  if (config !== undefined || programs.includes(true)) await setUpConfig(plan, config, wish);
+  if (config !== undefined || isInstalled) await setUpConfig(plan, config, wish);
   const [folder = HOSTS_FOLDER] = config?.configPaths ?? [];
   const { proxy, registries } = wish;
   // The proxy's own name needs a file only for plain HTTP.
@@ -78,11 +81,13 @@ async function setUpConfig(
     );
   const places = [config?.proxyPlugin?.address ?? SOCKET, ...SNAPSHOTTERS];
   const hasSnapshotter = (await Promise.all(places.map((path) => plan.exists(path)))).includes(true);
-  if (isLazy && !hasSnapshotter)
+  if (isLazy && !hasSnapshotter) {
+    plan.isWithoutSnapshotter = true;
     plan.left.push(
-      `${FILE}: containerd does not get the snapshotter "soci", without which it would start no container: ` +
-        `install the soci-snapshotter (${SNAPSHOTTERS[0]}), and run this again`,
+      'lazy pulls: the soci-snapshotter is not installed, and containerd would start no container with it: ' +
+        `install it (${SNAPSHOTTERS[0]}), and run this again`,
     );
+  }
   const edit = (text: string): string => {
     const file = new TomlText(FILE, text);
     if (isNew) file.set([], { version });

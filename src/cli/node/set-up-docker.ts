@@ -11,6 +11,7 @@ const PROGRAMS = ['/usr/bin/dockerd', '/usr/local/bin/dockerd'];
 export async function setUpDocker(plan: NodePlan, { proxy, registries }: NodeWish): Promise<void> {
   const places = await Promise.all([DOCKER_FILE, ...PROGRAMS].map((path) => plan.exists(path)));
   if (!places.includes(true)) return;
+  plan.clients.push('Docker');
   const edit = (text: string): string => {
     const config = text.trim() === '' ? {} : parseDaemonConfig(text);
     if (config === undefined)

@@ -5,14 +5,29 @@ import type { NodePlan, NodeWish } from './node-plan.ts';
 
 /** The distributions that generate containerd's files, and what makes them do so. */
 const KINDS = [
-  { folder: '/etc/rancher/k3s', services: 'k3s or k3s-agent', command: 'k3s*' },
-  { folder: '/etc/rancher/rke2', services: 'rke2-server or rke2-agent', command: 'rke2-*' },
+  {
+    name: 'k3s',
+    folder: '/etc/rancher/k3s',
+    // The first start makes the folder.
+    programs: ['/usr/local/bin/k3s', '/usr/bin/k3s'],
+    services: 'k3s or k3s-agent',
+    command: 'k3s*',
+  },
+  {
+    name: 'RKE2',
+    folder: '/etc/rancher/rke2',
+    programs: ['/usr/local/bin/rke2', '/usr/bin/rke2', '/opt/rke2/bin/rke2'],
+    services: 'rke2-server or rke2-agent',
+    command: 'rke2-*',
+  },
 ];
 
 /** Plans `registries.yaml`, from which k3s and RKE2 make containerd's `hosts.toml`. */
 export async function setUpK3s(plan: NodePlan, { proxy, registries, isLazy }: NodeWish): Promise<void> {
-  for (const { folder, services, command } of KINDS) {
-    if (!(await plan.exists(folder))) continue;
+  for (const { name, folder, programs, services, command } of KINDS) {
+    const places = await Promise.all([folder, ...programs].map((path) => plan.exists(path)));
+    if (!places.includes(true)) continue;
+    plan.clients.push(name);
     const path = `${folder}/registries.yaml`;
     const reload = { service: services, command: ['systemctl', 'restart', command] };
     // The endpoint for the proxy's own name says that it speaks plain HTTP.

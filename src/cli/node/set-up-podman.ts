@@ -15,6 +15,7 @@ const HEADER = '# Written by "spandrel node setup"; "spandrel node setup --undo"
  */
 export async function setUpPodman(plan: NodePlan, { proxy, registries }: NodeWish): Promise<void> {
   if (!(await plan.exists(FOLDER))) return;
+  plan.clients.push('podman');
   const others = await readOtherPrefixes(plan);
   const isInsecure = proxy.protocol === 'http:';
   const blocks: string[] = [];

@@ -1,3 +1,4 @@
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { parse } from 'smol-toml';
@@ -122,15 +123,70 @@ describe('spandrel node setup', () => {
     const made = JSON.parse((await setUp(node, ...flags)).stdout) as Record<string, unknown>;
     expect({ ...dry, dryRun: false }).toEqual(made);
     expect(made['commands']).toEqual(['systemctl restart containerd', 'systemctl restart soci-snapshotter']);
-    // The snapshotter does not run yet.
-    expect(made['problems']).toMatchObject([{ area: 'containerd' }, { area: 'snapshotter' }]);
+    expect(made['problems']).toEqual([]);
+  });
+
+  it.each([
+    ['containerd 1', CONFIG_V2],
+    ['containerd 2', CONFIG_V3],
+    ['containerd without a file', undefined],
+  ])('prepares the image of a node with %s, and says what the node must do at boot', async (_, config) => {
+    const programs = { '/usr/local/bin/soci-snapshotter-grpc': '', '/usr/local/bin/containerd': '' };
+    const node = await nodeWith({ ...programs, ...(config && { [CONFIG]: config }) });
+    const run = await setUp(node, '--proxy', PROXY, '--registry', ECR, '--lazy');
+    expect(run).toMatchObject({ status: 0, stderr: '' });
+    expect(run.stdout).toMatch(/^at boot: start the soci-snapshotter before containerd, .*systemctl enable/m);
+    expect(run.stdout).toMatch(/^at boot: load the kernel module fuse/m);
+    expect(await textOf(node, CONFIG)).toContain('snapshotter = "soci"');
+    // At boot the socket and the device are there.
+    await node.add(LAZY_NODE);
+    expect(await problems(node, PROXY)).toEqual([]);
+    const again = await setUp(node, '--proxy', PROXY, '--registry', ECR, '--lazy');
+    expect(again).toMatchObject({ status: 0, stdout: 'nothing to change\n' });
+  });
+
+  it.each([[['--lazy']], [['--dry-run']], [[]]])(
+    'fails if there is no container client, with %o',
+    async (flags) => {
+      const node = await nodeWith({ '/etc/os-release': 'ID=debian\n' });
+      const run = await setUp(node, '--proxy', PROXY, '--registry', ECR, ...flags);
+      expect(run.status).toBe(1);
+      expect(run.stdout).toContain('not done: no container client is installed');
+      expect(Object.keys(await snapshot(node))).toEqual(['/etc/os-release']);
+    },
+  );
+
+  it.each([
+    ['/usr/local/bin/k3s', '/etc/rancher/k3s/registries.yaml'],
+    ['/opt/rke2/bin/rke2', '/etc/rancher/rke2/registries.yaml'],
+    ['/usr/bin/dockerd', '/etc/docker/daemon.json'],
+    ['/usr/bin/containerd', CONFIG],
+  ])('finds a client that has not started yet, by its program %s', async (program, file) => {
+    const node = await nodeWith({ [program]: '' });
+    const run = await setUp(node, '--proxy', PROXY, '--registry', 'docker.io');
+    expect(run).toMatchObject({ status: 0, stderr: '' });
+    expect(await textOf(node, file)).toMatch(/registry.internal.example.com|certs.d/);
+  });
+
+  it('does not touch a file that is not UTF-8', async () => {
+    const node = await nodeWith({ [CONFIG]: '' });
+    const bytes = Buffer.from('version = 2 # caf\xe9\n', 'latin1');
+    await writeFile(join(node.root, CONFIG), bytes);
+    const run = await setUp(node, '--proxy', PROXY, '--registry', ECR);
+    expect(run.status).toBe(1);
+    expect(run.stdout).toContain(`not done: ${CONFIG} is not UTF-8`);
+    expect(await readFile(join(node.root, CONFIG))).toEqual(bytes);
   });
 
   it('does not have containerd use a snapshotter that is not installed', async () => {
     const node = await nodeWith({ [CONFIG]: CONFIG_V2 });
     const run = await setUp(node, '--proxy', PROXY, '--registry', ECR, '--lazy');
     expect(run.status).toBe(1);
-    expect(run.stdout).toContain('install the soci-snapshotter (/usr/local/bin/soci-snapshotter-grpc)');
+    const said = run.stdout.split('\n').filter((line) => line.startsWith('not done: '));
+    expect(said).toHaveLength(1);
+    expect(said[0]).toContain('install it (/usr/local/bin/soci-snapshotter-grpc)');
+    // No advice to write what was left out on purpose.
+    expect(run.stderr).not.toContain('proxy_plugins');
     expect(await textOf(node, CONFIG)).not.toContain('soci');
   });
 

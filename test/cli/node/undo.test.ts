@@ -1,4 +1,4 @@
-import { chmod, readlink, stat, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readlink, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { describe, expect, it } from 'vitest';
@@ -74,6 +74,32 @@ describe('spandrel node setup --undo', () => {
     const undone = await setUp(node, '--undo');
     expect(undone.stdout).toContain('systemctl restart containerd');
     expect(await snapshot(node)).toEqual(before);
+  });
+
+  it('removes the folders that it has made, and no others', async () => {
+    const own = ['/etc/docker/certs.d', '/etc/containers/registries.conf.d', '/etc/containerd'];
+    const node = await nodeWith({ [CONFIG]: CONFIG_V2, '/usr/bin/dockerd': '' });
+    for (const folder of own) await mkdir(join(node.root, folder), { recursive: true });
+    const folders = async (): Promise<string[]> => (await readdir(node.root, { recursive: true })).toSorted();
+    const before = await folders();
+    await setUp(node, '--proxy', PROXY, '--registry', 'docker.io', '--registry', ECR, '--lazy');
+    await setUp(node, '--proxy', HTTP_PROXY, '--registry', ECR);
+    expect(await folders()).toContain(`etc/containerd/certs.d/${ECR}/hosts.toml`);
+    // A later run has taken these back.
+    for (const gone of ['etc/containerd/certs.d/docker.io', 'etc/soci-snapshotter-grpc'])
+      expect(await folders()).not.toContain(gone);
+    await setUp(node, '--undo');
+    expect(await folders()).toEqual(before);
+  });
+
+  it('keeps a folder in which somebody else has put a file', async () => {
+    const node = await nodeWith({ [CONFIG]: CONFIG_V2 });
+    await setUp(node, '--proxy', PROXY, '--registry', ECR);
+    const other = '/etc/containerd/certs.d/quay.io/hosts.toml';
+    await node.add({ [other]: '' });
+    expect(await setUp(node, '--undo')).toMatchObject({ status: 0 });
+    expect(Object.keys(await snapshot(node)).toSorted()).toEqual([other, CONFIG].toSorted());
+    expect(await readdir(join(node.root, '/etc/containerd/certs.d'))).toEqual(['quay.io']);
   });
 
   it('says that there is nothing to undo', async () => {

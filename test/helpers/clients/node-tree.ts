@@ -19,12 +19,17 @@ export class NodeTree implements AsyncDisposable {
   /** @param texts by their paths on the node */
   static async create(texts: Readonly<Record<string, string>>): Promise<NodeTree> {
     const tree = new NodeTree(await TemporaryFolder.create());
+    await tree.add(texts);
+    return tree;
+  }
+
+  /** @param texts as for {@link create} */
+  async add(texts: Readonly<Record<string, string>>): Promise<void> {
     for (const [path, text] of Object.entries(texts)) {
-      const file = join(tree.root, path);
+      const file = join(this.root, path);
       await mkdir(dirname(file), { recursive: true });
       await writeFile(file, text);
     }
-    return tree;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
