@@ -17,5 +17,10 @@ export interface ByteCache {
   get(key: string): Promise<CacheHit | undefined>;
   /** Stores `bytes`. The caller must not modify them afterwards. */
   set(key: string, bytes: Uint8Array): Promise<void>;
+  /**
+   * As {@link set}, unless there is an entry. @returns the entry that another caller has stored before;
+   * `undefined` if `bytes` are stored, or if that is not known
+   */
+  setNew(key: string, bytes: Uint8Array): Promise<CacheHit | undefined>;
   delete(key: string): Promise<void>;
 }

@@ -42,6 +42,12 @@ export class MemoryCache implements ByteCache {
     return Promise.resolve();
   }
 
+  async setNew(key: string, bytes: Uint8Array): Promise<CacheHit | undefined> {
+    if (this.#entries?.has(key) === true) return this.get(key);
+    await this.set(key, bytes);
+    return undefined;
+  }
+
   delete(key: string): Promise<void> {
     this.#entries?.delete(key);
     this.#events.memoryCacheChanged(this.sizeBytes);

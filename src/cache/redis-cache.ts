@@ -113,15 +113,25 @@ export class RedisCache implements ByteCache, AsyncDisposable {
   async set(key: string, bytes: Uint8Array): Promise<void> {
     if (bytes.byteLength > MAX_VALUE_BYTES) return;
     const name = this.#nameOf(key);
-    const value =
-      this.#seal === undefined
-        ? Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-        : await this.#seal.close(name, bytes);
+    const value = await this.#valueOf(name, bytes);
     await this.#attempt('set', () => this.#redis.set(name, value, 'EX', this.#ttlSeconds));
+  }
+
+  async setNew(key: string, bytes: Uint8Array): Promise<CacheHit | undefined> {
+    if (bytes.byteLength > MAX_VALUE_BYTES) return undefined;
+    const name = this.#nameOf(key);
+    const value = await this.#valueOf(name, bytes);
+    const set = await this.#attempt('set', () => this.#redis.set(name, value, 'EX', this.#ttlSeconds, 'NX'));
+    return set === null ? this.get(key) : undefined;
   }
 
   async delete(key: string): Promise<void> {
     await this.#attempt('del', () => this.#redis.del(this.#nameOf(key)));
+  }
+
+  async #valueOf(name: string, bytes: Uint8Array): Promise<Buffer> {
+    if (this.#seal !== undefined) return this.#seal.close(name, bytes);
+    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
   #nameOf(key: string): string {

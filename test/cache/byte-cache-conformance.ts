@@ -25,6 +25,17 @@ export function describeByteCache(name: string, open: () => ByteCache): void {
       }
     });
 
+    it('stores a new value once, and says which one was first', async () => {
+      const cache = open();
+      expect(await cache.setNew('new', Buffer.from('one'))).toBeUndefined();
+      expect(Buffer.from((await cache.setNew('new', Buffer.from('two')))?.bytes ?? []).toString()).toBe(
+        'one',
+      );
+      expect(Buffer.from((await cache.get('new'))?.bytes ?? []).toString()).toBe('one');
+      await cache.delete('new');
+      expect(await cache.setNew('new', Buffer.from('three'))).toBeUndefined();
+    });
+
     it('keeps the last value of a key, and none after a delete', async () => {
       const cache = open();
       await cache.set('key', Buffer.from('one'));

@@ -32,9 +32,12 @@ describeByteCache('RedisCache', () => cache);
 describe('RedisCache', () => {
   it('lets entries expire', async () => {
     await cache.set('expiring', Buffer.from('x'));
-    const ttl = Number(/:(\d+)/.exec(await server.command('TTL spandrel:1:expiring'))?.[1]);
-    expect(ttl).toBeGreaterThan(50);
-    expect(ttl).toBeLessThanOrEqual(60);
+    await cache.setNew('new', Buffer.from('x'));
+    for (const key of ['expiring', 'new']) {
+      const ttl = Number(/:(\d+)/.exec(await server.command(`TTL spandrel:1:${key}`))?.[1]);
+      expect(ttl).toBeGreaterThan(50);
+      expect(ttl).toBeLessThanOrEqual(60);
+    }
   });
 
   it('returns misses and counts errors when Redis dies, and works again when it is back', async () => {
@@ -42,6 +45,7 @@ describe('RedisCache', () => {
     await server.stop();
     expect(await cache.get('key')).toBeUndefined();
     await cache.set('key', Buffer.from('y'));
+    expect(await cache.setNew('other', Buffer.from('y'))).toBeUndefined();
     await cache.delete('key');
     expect((await events.printMetrics()).text).toMatch(/spandrel_redis_errors_total\{op="get"\} [1-9]/);
     await server.resume();

@@ -303,10 +303,14 @@ export class LazyImages {
     const hasBoots = form !== 'full' && this.#deps.policies.of(target).bootLayer !== 'off';
     const boots = hasBoots ? this.#bootLayersOf(target, plan) : NO_BOOT_LAYERS;
     const converted = await this.#deps.converted.convert(target, plan, form, boots);
-    if (converted !== undefined && converted !== plan.original && hasBoots)
-      for (const { manifest } of plan.images)
-        if (!boots.has(manifest.digest)) await this.#deps.bootLayers.noteAnswered(target, manifest);
-    return converted;
+    if (converted === undefined || converted === plan.original || !hasBoots) return converted;
+    for (const { manifest } of plan.images)
+      if (!boots.has(manifest.digest)) await this.#deps.bootLayers.noteAnswered(target, manifest);
+    // Another replica may have been first.
+    const counting = this.#bootLayersOf(target, plan);
+    return counting.size === boots.size
+      ? converted
+      : this.#deps.converted.convert(target, plan, form, counting);
   }
 
   /** Boot layers that tags answer images with, by manifest. */

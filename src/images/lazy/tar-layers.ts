@@ -1,5 +1,5 @@
 import { chooseTarSpanBytes } from '../../build/tar/tar-span-bytes.ts';
-import type { ByteCache } from '../../cache/byte-cache.ts';
+import type { ByteCache, CacheHit } from '../../cache/byte-cache.ts';
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import { isJsonObject } from '../../core/json/parse-json.ts';
@@ -84,7 +84,10 @@ export class TarLayers {
     const known = this.known(target, diffId);
     const [first] = known.length > 0 ? known : await this.#findShared(target, diffId);
     const spanBytes = first?.spanBytes ?? chooseTarSpanBytes(await this.#deps.tarSpans.of(target), tarBytes);
-    return { diffId, layer, tarBytes, spanBytes, coding: codingOf(summary) };
+    const record = { diffId, layer, tarBytes, spanBytes, coding: codingOf(summary) };
+    if (first !== undefined) return record;
+    const faster = await this.#shareNew(target, record);
+    return faster === undefined ? record : { ...record, spanBytes: faster.spanBytes };
   }
 
   async #prove(target: Target, diffId: Digest, layer: Digest, signal: AbortSignal): Promise<void> {
@@ -105,12 +108,23 @@ export class TarLayers {
   async #findShared(target: Target, diffId: Digest): Promise<readonly TarRecord[]> {
     const { shared } = this.#deps;
     if (shared?.isAuthentic !== true) return [];
-    const hit = await shared.get(sharedKey(target, diffId));
-    const json = hit && tryParseJson(Buffer.from(hit.bytes).toString());
-    const found = Array.isArray(json) ? json : [];
-    const records = found.flatMap((value) => (isJsonObject(value) ? (parseTarRecord(value) ?? []) : []));
-    return records.filter((record) => record.diffId === diffId);
+    return parseShared(await shared.get(sharedKey(target, diffId)), diffId);
   }
+
+  /** Replicas that describe a tar at the same time agree on its spans. @returns the record that was first */
+  async #shareNew(target: Target, record: TarRecord): Promise<TarRecord | undefined> {
+    const { shared } = this.#deps;
+    if (shared?.isAuthentic !== true) return undefined;
+    const bytes = Buffer.from(JSON.stringify([record]));
+    return parseShared(await shared.setNew(sharedKey(target, record.diffId), bytes), record.diffId)[0];
+  }
+}
+
+function parseShared(hit: CacheHit | undefined, diffId: Digest): readonly TarRecord[] {
+  const json = hit && tryParseJson(Buffer.from(hit.bytes).toString());
+  const found = Array.isArray(json) ? json : [];
+  const records = found.flatMap((value) => (isJsonObject(value) ? (parseTarRecord(value) ?? []) : []));
+  return records.filter((record) => record.diffId === diffId);
 }
 
 function sharedKey(target: Target, diffId: Digest): string {

@@ -14,6 +14,8 @@ export interface BootAnswersDeps {
 }
 
 const KEY_PREFIX = 'boot:1:';
+/** Of the boot layer that an image got after it was answered without one. */
+const LATER_PREFIX = 'boot-later:1:';
 const NONE = Buffer.from('none');
 const MAX_RECIPE_BYTES = 16 * 2 ** 20;
 const compress = promisify(deflateRaw);
@@ -42,7 +44,8 @@ export class BootAnswers {
   async find(target: Target, image: Digest, mayImprove = false): Promise<BootAnswer | undefined> {
     const known = this.known(target, image);
     if (known !== undefined && !(mayImprove && known === 'none')) return known;
-    const shared = await this.#findShared(target, image);
+    const later = mayImprove ? await this.#findShared(sharedKey(target, image, LATER_PREFIX)) : undefined;
+    const shared = later ?? (await this.#findShared(sharedKey(target, image)));
     return shared === undefined ? known : this.#deps.records.put(target, image, shared);
   }
 
@@ -55,39 +58,54 @@ export class BootAnswers {
   async findBlob(target: Target, digest: Digest): Promise<BootRecipe | undefined> {
     const known = this.knownBlob(target, digest);
     if (known !== undefined) return known;
-    const shared = await this.#findShared(target, digest);
+    const shared = await this.#findShared(sharedKey(target, digest));
     if (shared === undefined || shared === 'none') return undefined;
     if (![shared.layer.digest, shared.config.digest].includes(digest)) return undefined;
     this.#deps.records.put(target, shared.image, shared);
     return shared;
   }
 
-  /** As {@link BootRecords.put}, for other replicas too. Call before an answer is given. */
+  /**
+   * As {@link BootRecords.put}, for other replicas too: the first answer counts. Call before an answer is
+   * given.
+   */
   async put(target: Target, image: Digest, answer: BootAnswer): Promise<BootAnswer> {
     const { records, shared } = this.#deps;
-    const counts = records.put(target, image, answer);
-    if (shared === undefined) return counts;
-    const bytes = counts === 'none' ? NONE : await compress(encodeRecipe(counts));
-    const blobs = counts === 'none' ? [] : [counts.layer.digest, counts.config.digest];
-    await Promise.all([image, ...blobs].map((digest) => shared.set(sharedKey(target, digest), bytes)));
-    return counts;
+    if (shared === undefined) return records.put(target, image, answer);
+    const isLater = answer !== 'none' && this.known(target, image) === 'none';
+    const key = sharedKey(target, image, isLater ? LATER_PREFIX : KEY_PREFIX);
+    const first = await shared.setNew(key, await encodeAnswer(answer));
+    const counts = shared.isAuthentic && first !== undefined ? await decodeAnswer(first.bytes) : undefined;
+    const kept = records.put(target, image, counts ?? answer);
+    if (kept !== 'none') {
+      const bytes = await encodeAnswer(kept);
+      const blobs = [kept.layer.digest, kept.config.digest];
+      await Promise.all(blobs.map((digest) => shared.set(sharedKey(target, digest), bytes)));
+    }
+    return kept;
   }
 
   /** Without a key, anybody could have written the entry. */
-  async #findShared(target: Target, digest: Digest): Promise<BootAnswer | undefined> {
+  async #findShared(key: string): Promise<BootAnswer | undefined> {
     const { shared } = this.#deps;
     if (shared?.isAuthentic !== true) return undefined;
-    const hit = await shared.get(sharedKey(target, digest));
-    if (hit === undefined) return undefined;
-    const bytes = Buffer.from(hit.bytes);
-    if (bytes.equals(NONE)) return 'none';
-    const limit = { maxOutputLength: MAX_RECIPE_BYTES };
-    const text = await decompress(bytes, limit).catch(() => undefined);
-    return text && decodeRecipe(text);
+    const hit = await shared.get(key);
+    return hit && decodeAnswer(hit.bytes);
   }
 }
 
+async function encodeAnswer(answer: BootAnswer): Promise<Uint8Array> {
+  return answer === 'none' ? NONE : compress(encodeRecipe(answer));
+}
+
+/** Reverses {@link encodeAnswer}; `undefined` if that is not possible. */
+async function decodeAnswer(bytes: Uint8Array): Promise<BootAnswer | undefined> {
+  if (NONE.equals(bytes)) return 'none';
+  const text = await decompress(bytes, { maxOutputLength: MAX_RECIPE_BYTES }).catch(() => undefined);
+  return text && decodeRecipe(text);
+}
+
 /** @param digest of an image, or of a blob that only the image with the boot layer has */
-function sharedKey(target: Target, digest: Digest): string {
-  return `${KEY_PREFIX}${targetKey(target)}:${digest}`;
+function sharedKey(target: Target, digest: Digest, prefix = KEY_PREFIX): string {
+  return `${prefix}${targetKey(target)}:${digest}`;
 }

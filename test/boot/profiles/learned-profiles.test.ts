@@ -103,6 +103,7 @@ describe('learned profiles', () => {
         return bytes && { bytes, tier: 'redis' };
       },
       set: async (key, bytes) => void values.set(key, bytes),
+      setNew: async () => undefined,
       delete: async (key) => void values.delete(key),
     };
     let nowMs = 0;

@@ -36,7 +36,7 @@ function startReplica(profiles: GivenProfiles): Promise<RunningApp> {
 
 async function push(tag: string): Promise<void> {
   const noise = member({ name: 'noise', data: Buffer.from(randomBlob(20_000, tag.length)) });
-  await upstream.addImage('team/app', [gzipped(tarOf(file('etc/a', tag), noise))], tag);
+  await upstream.addImage('team/app', [gzipped(tarOf(file('etc/a', tag), file('etc/b', tag), noise))], tag);
 }
 
 describe('replicas that share a Redis with a key', () => {
@@ -59,5 +59,24 @@ describe('replicas that share a Redis with a key', () => {
     expect((await pullManifest(second, 'with')).digest).toBe(digest);
     ignorant.give('team/app', ['etc/a']);
     expect((await pullManifest(second, 'without')).digest).toBe(without.digest);
+  });
+
+  it('agree if both are the first to answer an image, though they have learned differently', async () => {
+    const tags = ['1', '2', '3', '4', '5'];
+    for (const tag of tags) await push(tag);
+    const [a, b] = [new GivenProfiles(), new GivenProfiles()];
+    a.give('team/app', ['etc/a']);
+    b.give('team/app', ['etc/b']);
+    const replicas = [await startReplica(a), await startReplica(b), await startReplica(new GivenProfiles())];
+    for (const tag of tags) {
+      const pulls = await Promise.all(replicas.map((replica) => pullManifest(replica, tag)));
+      expect(new Set(pulls.map(({ digest }) => digest)).size, tag).toBe(1);
+      const { config, layers = [] } = pulls[0]?.manifest ?? {};
+      for (const replica of replicas)
+        for (const { digest } of [...layers, ...(config === undefined ? [] : [config])]) {
+          const { status, body } = await requestBlob(replica, digest);
+          expect([status, sha256(body)]).toEqual([200, digest]);
+        }
+    }
   });
 });

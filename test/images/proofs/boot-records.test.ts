@@ -3,12 +3,16 @@ import { join } from 'node:path';
 
 import { describe, expect, it } from 'vitest';
 
+import { MemoryCache } from '../../../src/cache/memory-cache.ts';
 import { digestOf } from '../../../src/core/digest.ts';
+import { BootAnswers } from '../../../src/images/proofs/boot-answers.ts';
 import type { BootRecipe } from '../../../src/images/proofs/boot-recipe.ts';
 import { decodeRecipe, encodeRecipe } from '../../../src/images/proofs/boot-recipe.ts';
 import { BootRecords } from '../../../src/images/proofs/boot-records.ts';
 import { parseRawText } from '../../../src/tar/raw-text.ts';
 import type { Target } from '../../../src/upstream/target.ts';
+import { Events } from '../../../src/telemetry/events.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
 import { healthOf } from '../../helpers/faults/store-health.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
@@ -95,5 +99,47 @@ describe('a recipe', () => {
       ['{', ''],
     ] as const)
       expect(decodeRecipe(Buffer.from(text.replace(from, to))), to).toBeUndefined();
+  });
+});
+
+describe('BootAnswers of replicas', () => {
+  const app = target('team/app');
+
+  async function openReplicas(): Promise<[BootAnswers, BootAnswers]> {
+    const folder = await temporaryFolder();
+    const shared = new MemoryCache({ maxBytes: 2 ** 20, events: new Events(collectingLogger()) });
+    const replica = (name: string): BootAnswers =>
+      new BootAnswers({ records: cleanup.use(open(join(folder, name))), shared });
+    return [replica('a'), replica('b')];
+  }
+
+  it('are the first one, even if another replica has decided otherwise at the same time', async () => {
+    for (const [first, second] of [
+      [recipe('one'), recipe('two')],
+      ['none', recipe('two')],
+      [recipe('one'), 'none'],
+    ] as const) {
+      const [a, b] = await openReplicas();
+      expect([await a.find(app, IMAGE), await b.find(app, IMAGE)]).toEqual([undefined, undefined]);
+      expect(await a.put(app, IMAGE, first)).toEqual(first);
+      expect(await b.put(app, IMAGE, second)).toEqual(first);
+      expect(b.known(app, IMAGE)).toEqual(first);
+    }
+  });
+
+  it('improve once, and to the same', async () => {
+    const [a, b] = await openReplicas();
+    for (const replica of [a, b]) expect(await replica.put(app, IMAGE, 'none')).toBe('none');
+    expect(await a.put(app, IMAGE, recipe('one'))).toEqual(recipe('one'));
+    expect(await b.find(app, IMAGE)).toBe('none');
+    expect(await b.put(app, IMAGE, recipe('two'))).toEqual(recipe('one'));
+    expect(await b.findBlob(app, recipe('one').config.digest)).toEqual(recipe('one'));
+  });
+
+  it('improve where another replica has improved them', async () => {
+    const [a, b] = await openReplicas();
+    for (const replica of [a, b]) await replica.put(app, IMAGE, 'none');
+    await a.put(app, IMAGE, recipe('one'));
+    expect(await b.find(app, IMAGE, true)).toEqual(recipe('one'));
   });
 });
