@@ -13,7 +13,6 @@ import { Patience } from './cache/patience.ts';
 import { openRedis } from './cache/open-redis.ts';
 import type { ReadFile } from './config/config-files.ts';
 import type { Config, ConfigPath } from './config/config-keys.ts';
-import { steadyNow } from './core/steady-now.ts';
 import { AccessGate } from './http/access/access-gate.ts';
 import { createAccessRules } from './http/access/create-access-rules.ts';
 import { AdminGuard } from './http/access/admin-guard.ts';
@@ -23,15 +22,13 @@ import { Connections } from './http/listener/connections.ts';
 import { readTlsMaterial } from './http/listener/tls-material.ts';
 import { ReadinessChecks } from './http/admin/readiness.ts';
 import { createRegistryServer } from './http/registry/create-registry-server.ts';
-import { BlobProofs } from './images/proofs/blob-proofs.ts';
 import { LearnedProfiles } from './boot/profiles/learned-profiles.ts';
 import { TarSpanSetting } from './images/boot/tar-span-setting.ts';
 import { createBootProfiles } from './create-boot-profiles.ts';
 import { createImageJobs } from './create-image-jobs.ts';
 import { createLayerIndexes } from './create-layer-indexes.ts';
+import { createProofs } from './create-proofs.ts';
 import { createLazyImages } from './create-lazy-images.ts';
-import { Deliveries } from './images/proofs/deliveries.ts';
-import { DeliveryCheck } from './images/proofs/delivery-check.ts';
 import { Catalog } from './images/operations/catalog.ts';
 import { ImageFiles } from './images/files/image-files.ts';
 import { ImageManifests } from './images/manifests/image-manifests.ts';
@@ -45,11 +42,11 @@ import { ImageConfigs } from './images/manifests/image-configs.ts';
 import { ManifestStore } from './images/documents/manifest-store.ts';
 import { Manifests } from './images/manifests/manifests.ts';
 import { Origins } from './images/proofs/origins.ts';
-import { ProofTable } from './images/proofs/proof-table.ts';
 import { PullLog } from './images/operations/pull-log.ts';
 import { PushedIndexes } from './images/lazy/pushed-indexes.ts';
 import { ZtocVerdicts } from './images/lazy/ztoc-verdicts.ts';
 import { Referrers } from './images/lazy/referrers.ts';
+import { SharedTags } from './images/manifests/shared-tags.ts';
 import { ServedImages } from './images/manifests/served-images.ts';
 import { ServedRepositories } from './images/operations/served-repositories.ts';
 import { chooseEngine } from './inflate/choose-engine.ts';
@@ -206,21 +203,24 @@ export async function createApp(
   const negativeAgeMs = config.manifests.negativeSeconds * 1000;
   const pauses = growingPauses(negativeAgeMs);
   const knownLayers = new KnownLayers();
-  const table = opening.use(
-    ProofTable.open(join(root, 'proofs'), { health, logger, nowMs: steadyNow(), storeBytes: maxBytes }),
-  );
   const patience = new Patience(PATIENCE_MS);
-  const lifetimeMs = config.access.proofSeconds * 1000;
-  const deliveries = new Deliveries({ table, shared: redis });
-  blobs.onDelivered((digest, upstream) => deliveries.note(upstream, digest));
-  const deliveryCheck = new DeliveryCheck({ deliveries, blobs, indexes });
-  const proofs = opening.use(
-    new BlobProofs({ table, deliveries, deliveryCheck, lifetimeMs, patience, events, logger }),
-  );
+  const recorded = { health, logger, storeBytes: maxBytes };
+  const { proofs, table } = createProofs({
+    ...recorded,
+    opening,
+    root,
+    blobs,
+    indexes,
+    shared: redis,
+    proofSeconds: config.access.proofSeconds,
+    patience,
+    events,
+  });
   const manifests = opening.use(
     new Manifests({
       store: manifestStore,
       proofs,
+      sharedTags: new SharedTags(redis),
       tags: files.open('tag', { durable: false }),
       knownLayers,
       tagAgeMs: config.manifests.tagSeconds * 1000,
@@ -248,7 +248,6 @@ export async function createApp(
   );
   const policies = new IndexPolicies(generalPolicy(config), config.index.rules ?? []);
   const configs = new ImageConfigs({ proofs, blobs, logger });
-  const recorded = { health, logger, storeBytes: maxBytes };
   const tarRecords = opening.use(TarRecords.open(join(root, 'records', 'tars'), recorded));
   const learned = opening.use(
     LearnedProfiles.open(join(root, 'records', 'profiles'), { ...recorded, shared: redis }),

@@ -1,10 +1,12 @@
+import type { ByteCache } from './cache/byte-cache.ts';
 import { BlobContents, type BlobContentsDeps } from './images/contents/blob-contents.ts';
 import { BootContents, type BootContentsDeps } from './images/contents/boot-contents.ts';
 import { LayerContents, type LayerContentsDeps } from './images/contents/layer-contents.ts';
 import { ManifestContents, type ManifestContentsDeps } from './images/contents/manifest-contents.ts';
 import { TarContents, type TarContentsDeps } from './images/contents/tar-contents.ts';
 import type { ManifestStore } from './images/documents/manifest-store.ts';
-import { ConfigGate } from './images/lazy/config-gate.ts';
+import { ConfigGate } from './images/contents/config-gate.ts';
+import { SharedPulls } from './images/contents/shared-pulls.ts';
 import { DerivedBlobs, type DerivedBlobsDeps } from './images/lazy/derived-blobs.ts';
 
 /** The parts that these need, without those that they make for each other. */
@@ -18,6 +20,8 @@ export type CreateContentsDeps = Omit<
   'bootContents' | 'configGate' | 'derivedBlobs' | 'maxBytes' | 'tarContents'
 > & {
   readonly manifestStore: ManifestStore;
+  /** Where replicas note what they have sent to a node. */
+  readonly shared: ByteCache | undefined;
   /** `cache.memoryBytes`. */
   readonly memoryBytes: number;
 };
@@ -32,7 +36,7 @@ const MIN_ZTOC_BYTES = 64 * 2 ** 20;
 
 /** Creates the parts that say what a request for a manifest, a blob or a part of a layer gets. */
 export function createContents(deps: CreateContentsDeps): CreatedContents {
-  const configGate = new ConfigGate(deps.manifestStore);
+  const configGate = new ConfigGate(deps.manifestStore, new SharedPulls(deps.shared));
   const derivedBlobs = new DerivedBlobs({ ...deps, maxBytes: Math.max(deps.memoryBytes, MIN_ZTOC_BYTES) });
   const tarContents = new TarContents(deps);
   const bootContents = new BootContents(deps);

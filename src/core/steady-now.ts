@@ -13,3 +13,11 @@ export function steadyNow(): number {
 export function storedAgeMs(storedAtMs: number, nowMs: number): number {
   return storedAtMs <= nowMs ? nowMs - storedAtMs : Infinity;
 }
+
+/** Clocks of two machines differ by less. */
+const CLOCK_SKEW_MS = 60_000;
+
+/** As {@link storedAgeMs}, for a time that another machine noted: a little in the future counts as now. */
+export function sharedAgeMs(notedAtMs: number, nowMs: number): number {
+  return notedAtMs - CLOCK_SKEW_MS <= nowMs ? Math.max(0, nowMs - notedAtMs) : Infinity;
+}

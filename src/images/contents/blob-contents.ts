@@ -4,7 +4,7 @@ import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
 import type { Target } from '../../upstream/target.ts';
-import type { ConfigGate } from '../lazy/config-gate.ts';
+import type { ConfigGate } from './config-gate.ts';
 import type { DerivedBlob, DerivedBlobs } from '../lazy/derived-blobs.ts';
 import type { Layers } from '../lazy/layers.ts';
 import type { PullLog } from '../operations/pull-log.ts';
@@ -53,9 +53,9 @@ export class BlobContents {
 
   /** @throws SpandrelError BLOB_UNKNOWN; errors of authorization, fills and builds */
   async open(target: Target, digest: Digest, request: BlobRequest): Promise<Content> {
-    const { derivedBlobs, configGate } = this.#deps;
+    const { derivedBlobs, configGate, layers } = this.#deps;
     const { client, signal, acceptsGzip } = request;
-    if (request.isMirrored) {
+    if (request.isMirrored && !layers.belongsInIndex(target, digest)) {
       configGate.note(client, digest, 'requested');
       if (!request.isSizeOnly) await configGate.pass(client, digest, signal);
     }

@@ -1,7 +1,7 @@
 import type { ManifestDocument } from '../../core/manifest-document.ts';
 import type { Reference } from '../../core/image-reference.ts';
 import type { Target } from '../../upstream/target.ts';
-import type { ConfigGate } from '../lazy/config-gate.ts';
+import type { ConfigGate } from './config-gate.ts';
 import type { LazyImages } from '../lazy/lazy-images.ts';
 import type { LostDocuments } from '../lazy/lost-documents.ts';
 import type { AutomaticPublications } from '../operations/automatic-publications.ts';

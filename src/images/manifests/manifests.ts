@@ -20,6 +20,7 @@ import type { BlobProofs } from '../proofs/blob-proofs.ts';
 import type { KnownLayers } from '../documents/known-layers.ts';
 import { parseManifest } from '../documents/parse-manifest.ts';
 import type { ManifestStore } from '../documents/manifest-store.ts';
+import { isAbsence, type SharedTags } from './shared-tags.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 
 export interface ManifestsDeps {
@@ -27,6 +28,8 @@ export interface ManifestsDeps {
   readonly proofs: BlobProofs;
   /** The last digest of each tag; survives a restart. */
   readonly tags: DigestFiles;
+  /** What upstreams said to other replicas. */
+  readonly sharedTags?: SharedTags | undefined;
   readonly knownLayers: KnownLayers;
   /** How long a tag is served without asking the upstream again; with 0 the upstream is asked each time. */
   readonly tagAgeMs: number;
@@ -108,8 +111,8 @@ export class Manifests implements AsyncDisposable {
       if (last !== undefined) return { manifest: last.manifest, source: 'disk' };
     }
     // No await before this line: all concurrent requests must join one flight.
-    const work = (closing: AbortSignal): Promise<FoundManifest> =>
-      this.#resolveTag(target, reference, key, closing);
+    const work = async (closing: AbortSignal): Promise<FoundManifest> =>
+      (await this.#askReplicas(target, key, closing)) ?? this.#resolveTag(target, reference, key, closing);
     const found = await this.#flights.runPatiently(key, target.client.name, work, signal);
     if (found !== undefined) return found;
     const last = await this.#lastSeen(target, key);
@@ -138,9 +141,40 @@ export class Manifests implements AsyncDisposable {
     key: string,
     signal: AbortSignal | undefined,
   ): Promise<FoundManifest> {
-    const work = (closing: AbortSignal): Promise<FoundManifest> =>
+    const work = async (closing: AbortSignal): Promise<FoundManifest> =>
+      (await this.#askReplicas(target, key, closing)) ??
       this.#rememberingAbsence(key, () => this.#resolveDigest(target, digest, closing));
     return this.#flights.run(key, work, signal);
+  }
+
+  /**
+   * The manifest of a tag whose digest the upstream told another replica recently.
+   * @throws SpandrelError MANIFEST_UNKNOWN or NAME_UNKNOWN if it told that there is none
+   */
+  async #askReplicas(target: Target, key: string, closing: AbortSignal): Promise<FoundManifest | undefined> {
+    const { sharedTags, tagAgeMs, negativeAgeMs } = this.#deps;
+    const request = ++this.#requests;
+    const answer = await sharedTags?.find(key);
+    if (answer === undefined) return undefined;
+    const atMs = this.#now() - answer.ageMs;
+    if ('absence' in answer) {
+      if (answer.ageMs >= negativeAgeMs) return undefined;
+      this.#absent.set(key, { error: answer.absence, atMs });
+      throw answer.absence;
+    }
+    if (answer.ageMs >= tagAgeMs) return undefined;
+    try {
+      const found = await this.#resolveDigest(target, answer.digest, closing);
+      if (!this.#isNewest(key, request)) return found;
+      const before = this.#tags.get(key)?.digest;
+      this.#tags.set(key, { digest: answer.digest, atMs, request });
+      if (before !== answer.digest) await this.#keepTag(key, answer.digest);
+      return found;
+    } catch (error) {
+      // The upstream itself decides, and stale tags may do.
+      if (!isSpandrelError(error)) throw error;
+      return undefined;
+    }
   }
 
   async #rememberingAbsence(key: string, ask: () => Promise<FoundManifest>): Promise<FoundManifest> {
@@ -148,8 +182,10 @@ export class Manifests implements AsyncDisposable {
     try {
       return await ask();
     } catch (error) {
-      if (isSpandrelError(error, 'MANIFEST_UNKNOWN', 'NAME_UNKNOWN') && this.#isNewest(key, request))
+      if (isAbsence(error) && this.#isNewest(key, request)) {
         this.#absent.set(key, { error, atMs: this.#now() });
+        this.#deps.sharedTags?.noteAbsence(key, error);
+      }
       throw error;
     }
   }
@@ -201,17 +237,25 @@ export class Manifests implements AsyncDisposable {
     const digest = last?.manifest.digest;
     const stat = last && (await this.#statKnown(target, reference, closing));
     if (last !== undefined && stat?.digest === digest) {
-      if (this.#isNewest(key, request))
-        this.#tags.set(key, { digest: last.manifest.digest, atMs: this.#now(), request });
+      if (this.#isNewest(key, request)) this.#confirmTag(key, last.manifest.digest, request);
       this.#deps.proofs.remember(target, last.manifest.digest);
       return { manifest: last.manifest, source: 'disk', rateLimit: stat?.rateLimit };
     }
     const found = await this.#fetch(target, reference, closing);
     if (!this.#isNewest(key, request)) return found;
-    this.#tags.set(key, { digest: found.manifest.digest, atMs: this.#now(), request });
-    if (found.manifest.digest !== digest)
-      await this.#deps.tags.tryWrite(digestOf(key), Buffer.from(found.manifest.digest));
+    this.#confirmTag(key, found.manifest.digest, request);
+    if (found.manifest.digest !== digest) await this.#keepTag(key, found.manifest.digest);
     return found;
+  }
+
+  /** The upstream has just said what the tag's digest is. */
+  #confirmTag(key: string, digest: Digest, request: number): void {
+    this.#tags.set(key, { digest, atMs: this.#now(), request });
+    this.#deps.sharedTags?.noteTag(key, digest);
+  }
+
+  async #keepTag(key: string, digest: Digest): Promise<void> {
+    await this.#deps.tags.tryWrite(digestOf(key), Buffer.from(digest));
   }
 
   #stale({ manifest, atMs }: LastSeen): FoundManifest {

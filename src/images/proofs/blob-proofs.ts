@@ -11,11 +11,14 @@ import type { Deliveries } from './deliveries.ts';
 import type { DeliveryCheck } from './delivery-check.ts';
 import { type Derivation, isSameDerivation } from './derivation.ts';
 import type { ProofTable } from './proof-table.ts';
+import type { SharedProofs } from './shared-proofs.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 
 export interface BlobProofsDeps {
   readonly table: ProofTable;
   readonly deliveries: Deliveries;
+  /** Proofs of other replicas. */
+  readonly sharedProofs?: SharedProofs | undefined;
   readonly deliveryCheck: Pick<DeliveryCheck, 'confirm'>;
   /** How long a proof is valid. */
   readonly lifetimeMs: number;
@@ -109,8 +112,9 @@ export class BlobProofs implements AsyncDisposable {
     const now = this.#now();
     const isRecent = before !== undefined && storedAgeMs(before.provenAtMs, now) < this.#deps.lifetimeMs / 10;
     // Once per tenth of the lifetime, not for each range of a blob.
-    if (!isRecent || !isSameDerivation(before.derivation, derivation))
-      this.#deps.table.set(name, { provenAtMs: now, derivation });
+    if (isRecent && isSameDerivation(before.derivation, derivation)) return;
+    this.#deps.table.set(name, { provenAtMs: now, derivation });
+    if (derivation === undefined) this.#deps.sharedProofs?.note(name, now);
   }
 
   /**
@@ -137,7 +141,7 @@ export class BlobProofs implements AsyncDisposable {
     isWanted: boolean,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    const { deliveries, deliveryCheck, table } = this.#deps;
+    const { deliveries, deliveryCheck } = this.#deps;
     if (await deliveries.has(target.client.name, digest)) return;
     const name = proofName(target, digest);
     const confirm = async (closing: AbortSignal): Promise<true> => {
@@ -145,7 +149,7 @@ export class BlobProofs implements AsyncDisposable {
         await deliveryCheck.confirm(this.source(target, digest), digest, isWanted, closing);
         return true;
       } catch (error) {
-        if (isSpandrelError(error, ...REFUSALS)) table.delete(name);
+        if (isSpandrelError(error, ...REFUSALS)) this.#forgetProof(name);
         throw error;
       }
     };
@@ -211,7 +215,13 @@ export class BlobProofs implements AsyncDisposable {
   ): Promise<void> {
     const name = proofName(target, digest);
     const proof = this.#deps.table.get(name);
-    if (proof !== undefined && storedAgeMs(proof.provenAtMs, this.#now()) < this.#deps.lifetimeMs) return;
+    const { table, lifetimeMs, sharedProofs } = this.#deps;
+    if (proof !== undefined && storedAgeMs(proof.provenAtMs, this.#now()) < lifetimeMs) return;
+    const provenAtMs = await sharedProofs?.find(name, lifetimeMs, this.#now());
+    if (provenAtMs !== undefined) {
+      table.set(name, { provenAtMs, derivation: undefined });
+      return;
+    }
     const renew = (closing: AbortSignal): Promise<true> =>
       this.#renewProof(target, digest, () => stat(closing));
     if (proof === undefined) await this.#flights.run(name, renew, signal);
@@ -227,9 +237,11 @@ export class BlobProofs implements AsyncDisposable {
     const hadIt = this.#deps.table.get(name) !== undefined;
     try {
       await stat();
-      this.#deps.table.set(name, { provenAtMs: this.#now(), derivation: undefined });
+      const provenAtMs = this.#now();
+      this.#deps.table.set(name, { provenAtMs, derivation: undefined });
+      this.#deps.sharedProofs?.note(name, provenAtMs);
     } catch (error) {
-      if (isSpandrelError(error, ...REFUSALS)) this.#deps.table.delete(name);
+      if (isSpandrelError(error, ...REFUSALS)) this.#forgetProof(name);
       if (!isUpstreamAway(error) || !hadIt) throw error;
       const { code } = error;
       this.#deps.logger.warn(
@@ -238,6 +250,12 @@ export class BlobProofs implements AsyncDisposable {
       );
     }
     return true;
+  }
+
+  /** The upstream denies it. */
+  #forgetProof(name: string): void {
+    this.#deps.table.delete(name);
+    this.#deps.sharedProofs?.forget(name);
   }
 
   /** Ends requests that continue in the background. */

@@ -17,9 +17,10 @@ import {
   soundDescriptors,
 } from '../documents/parse-manifest.ts';
 import type { ManifestStore } from '../documents/manifest-store.ts';
+import type { SharedPulls } from './shared-pulls.ts';
 
 /** What a node must have before it gets the config of an image. */
-interface GatedImage {
+export interface GatedImage {
   readonly sociIndex: Digest;
   readonly ztocs: readonly Digest[];
   /** How long the client takes to store the zTOCs after they were sent. */
@@ -32,8 +33,9 @@ class ClientProgress {
   readonly #received = new BoundedMap<Noted>({ maxEntries: MAX_REMEMBERED_BLOBS });
   #changed = Promise.withResolvers<void>();
 
-  note(digest: Digest, what: 'requested' | 'received'): void {
-    (what === 'requested' ? this.#requested : this.#received).set(digest, { atMs: performance.now() });
+  /** @param atMs as `performance.now()` */
+  note(digest: Digest, what: 'requested' | 'received', atMs = performance.now()): void {
+    this.#notes(what).set(digest, { atMs });
     const { resolve } = this.#changed;
     this.#changed = Promise.withResolvers();
     resolve();
@@ -51,6 +53,19 @@ class ClientProgress {
     return this.#changed.promise;
   }
 
+  has(digest: Digest, what: 'requested' | 'received'): boolean {
+    return this.#notes(what).get(digest) !== undefined;
+  }
+
+  #notes(what: 'requested' | 'received'): BoundedMap<Noted> {
+    return what === 'requested' ? this.#requested : this.#received;
+  }
+
+  /** Those that it has not received. */
+  missing({ ztocs }: GatedImage): Digest[] {
+    return ztocs.filter((ztoc) => !this.has(ztoc, 'received'));
+  }
+
   /** When it had received all zTOCs; `undefined` if it has not. */
   completeAt({ ztocs }: GatedImage): number | undefined {
     const times = ztocs.map((ztoc) => this.#received.get(ztoc)?.atMs);
@@ -59,7 +74,7 @@ class ClientProgress {
   }
 
   hasRequestedAny({ sociIndex, ztocs }: GatedImage): boolean {
-    return [sociIndex, ...ztocs].some((digest) => this.#requested.get(digest) !== undefined);
+    return [sociIndex, ...ztocs].some((digest) => this.has(digest, 'requested'));
   }
 }
 
@@ -74,6 +89,8 @@ const MAX_REMEMBERED_BLOBS = 1000;
 const GRACE_MS = 1_000;
 /** Bounds the wait for a client that requests blobs without reading them. */
 const MAX_HOLD_MS = 15_000;
+/** How often other replicas are asked what the node has got from them. */
+const LOOK_MS = 100;
 
 /**
  * Holds back the config of an image in the `mirror` form until the node has the zTOCs. containerd starts to
@@ -85,8 +102,12 @@ export class ConfigGate {
   readonly #images = new BoundedMap<GatedImage>({ maxEntries: MAX_IMAGES });
   readonly #clients = new BoundedMap<ClientProgress>({ maxEntries: MAX_CLIENTS });
 
-  constructor(store: ManifestStore) {
+  readonly #pulls: SharedPulls;
+
+  /** @param pulls what other replicas have sent */
+  constructor(store: ManifestStore, pulls: SharedPulls) {
     this.#store = store;
+    this.#pulls = pulls;
   }
 
   /** Call before a manifest or index is sent to a client. Only those in the `mirror` form matter. */
@@ -108,11 +129,13 @@ export class ConfigGate {
     const layersOfIndex = await this.#readIndex(sociIndex, digest);
     if (layersOfIndex === undefined) return;
     const bytes = layersOfIndex.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-    this.#images.set(imageKey(client, config.digest), {
+    const image = {
       sociIndex,
       ztocs: layersOfIndex.map(({ ztoc }) => ztoc),
       settleMs: containerdStoreMs(bytes),
-    });
+    };
+    this.#images.set(imageKey(client, config.digest), image);
+    this.#pulls.noteImage(client, config.digest, image);
   }
 
   /**
@@ -123,7 +146,9 @@ export class ConfigGate {
     for (const { digest, artifactType } of soundDescriptors(manifests)) {
       if (artifactType !== MEDIA_TYPES.sociIndexV2) continue;
       const layers = (await this.#readIndex(digest, digest)) ?? [];
-      this.#progress(client).forget([digest, ...layers.map(({ ztoc }) => ztoc)]);
+      const blobs = [digest, ...layers.map(({ ztoc }) => ztoc)];
+      this.#progress(client).forget(blobs);
+      this.#pulls.forget(client, blobs);
     }
   }
 
@@ -134,10 +159,12 @@ export class ConfigGate {
   }
 
   /**
-   * Call when a client, known by its address, has requested a manifest or blob, or has received all of it.
+   * Call when a client, known by its address, has requested a manifest or blob that is no layer, or has
+   * received all of it.
    */
   note(client: string, digest: Digest, what: 'requested' | 'received'): void {
     this.#progress(client).note(digest, what);
+    this.#pulls.note(client, digest, what);
   }
 
   /**
@@ -145,7 +172,8 @@ export class ConfigGate {
    * @throws the reason of `signal`
    */
   async pass(client: string, config: Digest, signal: AbortSignal): Promise<void> {
-    const image = this.#images.get(imageKey(client, config));
+    const known = this.#images.get(imageKey(client, config));
+    const image = known ?? (await this.#pulls.image(client, config));
     if (image === undefined) return;
     const progress = this.#progress(client);
     using grace = new TimeLimit(GRACE_MS);
@@ -153,15 +181,26 @@ export class ConfigGate {
     while (progress.completeAt(image) === undefined) {
       const patience = progress.hasRequestedAny(image) ? limit : grace;
       if (patience.isOver) return;
+      const { changed } = progress;
+      await this.#look(client, progress, image);
+      using next = new TimeLimit(this.#pulls.isShared ? LOOK_MS : MAX_HOLD_MS);
       try {
-        await waitFor(progress.changed, patience.with(signal));
+        await waitFor(changed, next.with(patience.with(signal)));
       } catch {
-        // The grace is over, unless the caller's signal is aborted too.
+        // The grace is over, or it is time to look again, unless the caller's signal is aborted too.
         signal.throwIfAborted();
       }
     }
     const settledAt = (progress.completeAt(image) ?? 0) + image.settleMs;
     if (settledAt > performance.now()) await pause(settledAt - performance.now(), undefined, { signal });
+  }
+
+  /** Takes over what the client has got from other replicas. */
+  async #look(client: string, progress: ClientProgress, image: GatedImage): Promise<void> {
+    const steps = await this.#pulls.steps(client, [image.sociIndex, ...progress.missing(image)]);
+    for (const [digest, { what, ageMs }] of steps)
+      for (const step of ['requested', what] as const)
+        if (!progress.has(digest, step)) progress.note(digest, step, performance.now() - ageMs);
   }
 
   #progress(client: string): ClientProgress {

@@ -1,0 +1,123 @@
+import { randomBytes } from 'node:crypto';
+
+import { beforeEach, describe, expect, it, vi } from 'vitest';
+
+import { cleanup } from '../helpers/cleanup.ts';
+import { tarArchive } from '../helpers/layers/tar-blocks.ts';
+import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
+import { makeSecret } from '../helpers/secrets.ts';
+import { gzipLayer, ImageUpstream } from '../helpers/upstreams/image-upstream.ts';
+import { RedisServer } from '../helpers/upstreams/redis-server.ts';
+
+const KEY = makeSecret('shared state');
+const INDEX = 'application/vnd.oci.image.index.v1+json';
+
+let upstream: ImageUpstream;
+let redis: RedisServer;
+
+beforeEach(async () => {
+  redis = cleanup.use(await RedisServer.start());
+  upstream = cleanup.use(await ImageUpstream.start());
+  await upstream.addImage('app', [gzipLayer(tarArchive({ file: Uint8Array.from(randomBytes(200_000)) }))]);
+});
+
+function startReplica(environment: Record<string, string> = {}, hasKey = true): Promise<RunningApp> {
+  return proxyWith(upstream, {
+    upstream: { host: 'registry.test' },
+    environment: {
+      SPANDREL_CACHE_REDIS_URL: redis.url,
+      ...(hasKey ? { SPANDREL_CACHE_REDIS_KEY: KEY } : {}),
+      SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
+      SPANDREL_INDEX_SPAN_BYTES: '65536',
+      SPANDREL_MANIFESTS_TAG_SECONDS: '600',
+      SPANDREL_MANIFESTS_NEGATIVE_SECONDS: '600',
+      ...environment,
+    },
+  });
+}
+
+function ask(app: RunningApp, path: string, mirrored = false): Promise<Response> {
+  const headers = { accept: `${OCI}, ${INDEX}`, 'user-agent': CONTAINERD, 'accept-encoding': 'identity' };
+  const url = mirrored ? `${app.url}/v2/app/${path}?ns=registry.test` : `${app.url}/v2/up/app/${path}`;
+  return fetch(url, { headers });
+}
+
+async function read(app: RunningApp, path: string, mirrored = false): Promise<Buffer> {
+  const response = await ask(app, path, mirrored);
+  expect(response.status, path).toBe(200);
+  return Buffer.from(await response.arrayBuffer());
+}
+
+/** Requests of the upstream since the last call, as `METHOD end-of-path`. */
+function asked(pattern: RegExp): string[] {
+  const { entries } = upstream.registry.requests;
+  const lines = entries.map(({ method, path }) => `${method} ${path}`).filter((line) => pattern.test(line));
+  upstream.registry.requests.clear();
+  return lines;
+}
+
+describe('replicas that share a Redis and a key', () => {
+  const noLazy = { SPANDREL_INDEX_V1: 'false', SPANDREL_INDEX_V2: 'false' };
+
+  it('resolve a tag once for all of them, and see at most once that there is none', async () => {
+    const [first, second] = [await startReplica(noLazy), await startReplica(noLazy)];
+    const bytes = await read(first, 'manifests/latest');
+    expect(asked(/manifests\/latest/)).not.toEqual([]);
+    expect((await ask(first, 'manifests/nothing')).status).toBe(404);
+    expect(asked(/manifests\/nothing/)).not.toEqual([]);
+    // What replicas tell each other arrives a moment later.
+    await vi.waitFor(async () => expect(await redis.command('KEYS *tag:1:*nothing')).toContain('nothing'));
+    expect((await read(second, 'manifests/latest')).equals(bytes)).toBe(true);
+    expect((await ask(second, 'manifests/nothing')).status).toBe(404);
+    expect(asked(/manifests\/(latest|nothing)/)).toEqual([]);
+  });
+
+  it('prove once for all of them that a repository has a layer', async () => {
+    const [first, second] = [await startReplica(noLazy), await startReplica(noLazy)];
+    const manifest = JSON.parse(String(await read(first, 'manifests/latest'))) as {
+      layers: { digest: string }[];
+    };
+    const path = `_soci/layers/${manifest.layers[0]?.digest}/files/file`;
+    const bytes = await read(first, path);
+    await vi.waitFor(async () => expect(await redis.command('KEYS *proof:1:*')).toContain('sha256'));
+    await read(second, 'manifests/latest');
+    asked(/./);
+    expect((await read(second, path)).equals(bytes)).toBe(true);
+    expect(asked(/^HEAD .*blobs/)).toEqual([]);
+  });
+
+  it('share neither without a key', async () => {
+    const [first, second] = [await startReplica(noLazy, false), await startReplica(noLazy, false)];
+    await read(first, 'manifests/latest');
+    await ask(first, 'manifests/nothing');
+    asked(/./);
+    await read(second, 'manifests/latest');
+    expect((await ask(second, 'manifests/nothing')).status).toBe(404);
+    expect(asked(/manifests\/latest/)).not.toEqual([]);
+  });
+
+  it('hold back a config until a node has the zTOCs, whichever of them sends what', async () => {
+    const [first, second] = [await startReplica(), await startReplica()];
+    const top = JSON.parse(String(await read(first, 'manifests/latest', true))) as {
+      manifests: { digest: string; artifactType?: string }[];
+    };
+    const image = top.manifests.find(({ artifactType }) => artifactType === undefined)?.digest;
+    const soci = top.manifests.find(({ artifactType }) => artifactType !== undefined)?.digest;
+    const manifest = JSON.parse(String(await read(first, `manifests/${image}`, true))) as {
+      config: { digest: string };
+    };
+    const index = JSON.parse(String(await read(first, `manifests/${soci}`, true))) as {
+      layers: { digest: string }[];
+    };
+    await vi.waitFor(async () => expect(await redis.command('KEYS *pull:1:*')).toContain(`${soci}`));
+    let isAnswered = false;
+    const config = read(second, `blobs/${manifest.config.digest}`, true).finally(() => (isAnswered = true));
+    // The second replica sends this one, and others after it, while the config waits.
+    for (let times = 0; times < 5; times++) await read(second, `manifests/${image}`, true);
+    expect(isAnswered).toBe(false);
+    for (const { digest } of index.layers) await read(first, `blobs/${digest}`, true);
+    expect((await config).byteLength).toBeGreaterThan(0);
+  });
+});
