@@ -26,6 +26,9 @@ const FILES: Readonly<Record<string, Print>> = {
   'docs/reference/configuration.schema.json': printConfigSchema,
   'load/RESULTS.md': printResults,
   'docker/kubernetes-eks/prometheus-rule.yaml': printPrometheusRule,
+  // Helm reads no file outside the chart, and warns of symbolic links.
+  'docker/helm/spandrel/files/alerts.yaml': () => read('config/prometheus/alerts.yaml'),
+  'docker/helm/spandrel/files/dashboard.json': () => read('config/grafana/spandrel.json'),
 };
 
 /** Documents with generated parts between markers of these names. */
@@ -45,6 +48,10 @@ const PARTS: Readonly<Record<string, Readonly<Record<string, Print>>>> = {
   'docs/reference/commands.md': { commands: printCommands },
 };
 
+function read(path: string): string {
+  return readFileSync(new URL(path, ROOT), 'utf8');
+}
+
 async function printCommands(): Promise<string> {
   const parts = COMMAND_NAMES.map(
     async (name) => `## spandrel ${name}\n\n\`\`\`text\n${await printCommandHelp(name)}\`\`\``,
@@ -57,7 +64,7 @@ export async function generateDocuments(): Promise<ReadonlyMap<string, string>> 
   const documents = new Map<string, string>();
   for (const [path, print] of Object.entries(FILES)) documents.set(path, await print());
   for (const [path, parts] of Object.entries(PARTS))
-    documents.set(path, await renewParts(path, readFileSync(new URL(path, ROOT), 'utf8'), parts));
+    documents.set(path, await renewParts(path, read(path), parts));
   return documents;
 }
 

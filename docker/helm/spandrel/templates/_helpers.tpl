@@ -11,7 +11,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "spandrel.serviceAccount" -}}
-{{ .Values.serviceAccount.name | default .Release.Name }}
+{{ .Values.serviceAccount.name | default (ternary .Release.Name "default" .Values.serviceAccount.create) }}
 {{- end }}
 
 {{- define "spandrel.image" -}}
@@ -20,4 +20,15 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- define "spandrel.tlsSecret" -}}
 {{- if .Values.tls.secretName }}{{ .Values.tls.secretName }}{{ else if .Values.tls.certManager.enabled }}{{ .Release.Name }}-tls{{ end }}
+{{- end }}
+
+{{- /* The value at a path like listen.tls.cert, as text; none if something on the way is missing or null. */ -}}
+{{- define "spandrel.get" -}}
+{{- $value := first . }}
+{{- range splitList "." (last .) }}
+{{- if kindIs "map" $value }}{{ $value = get $value . }}{{ else }}{{ $value = "" }}{{ end }}
+{{- end }}
+{{- if kindIs "float64" $value }}{{ printf "%.0f" $value }}
+{{- else if not (or (kindIs "map" $value) (kindIs "invalid" $value)) }}{{ $value }}
+{{- end }}
 {{- end }}
