@@ -281,6 +281,7 @@ export async function createApp(
     reader,
     policies,
     pool: bootPool,
+    ztocs: [ztocs, tarZtocs],
     memoryBytes: config.cache.memoryBytes,
     events,
   });
@@ -296,7 +297,7 @@ export async function createApp(
     tars,
     tarSpans,
     records: tarRecords,
-    bootLayers: bootParts.bootLayers,
+    ...bootParts,
     shared: redis,
     pushed,
     policies,
@@ -326,7 +327,6 @@ export async function createApp(
   const contents = createContents({
     ...imageParts,
     ...lazyParts,
-    ...bootParts,
     ztocs: [ztocs, tarZtocs],
     blobs,
     manifestStore,
@@ -345,7 +345,7 @@ export async function createApp(
     referrers: new Referrers({ manifests, indexer, pushed, policies, logger }),
     imageStarts: new ImageStarts({ ...shown, recentStarts, profiles: learned }),
     imageFiles: new ImageFiles({ ...shown, contents: contents.layerContents, indexes, trees }),
-    imageOverview: new ImageOverview({ ...imageParts, ...lazyParts, ...bootParts, ...shown, pullLog }),
+    imageOverview: new ImageOverview({ ...imageParts, ...lazyParts, ...shown, pullLog }),
     limits: config.limits,
     events,
     tracer,

@@ -36,6 +36,7 @@ const LIVE_KEYS = [
   'index.v1',
   'index.v2',
   'index.bootLayer',
+  'index.prefetch',
   'index.minLayerBytes',
   'index.platforms',
   'index.holdMs',
@@ -117,7 +118,8 @@ export function needsRestart(path: ConfigPath): boolean {
 
 /** Without a list of platforms, nodes are assumed to have the platform of the proxy's machine. */
 export function generalPolicy({ index }: Config): IndexPolicy {
-  const { v1, v2, v2Form, bootLayer, bootLayerBytes, minLayerBytes, holdMs, lazyClients } = index;
+  const { v1, v2, v2Form, bootLayer, bootLayerBytes, prefetch, minLayerBytes, holdMs, lazyClients } = index;
   const platforms = index.platforms ?? [containerPlatform(arch())];
-  return { v1, v2, v2Form, bootLayer, bootLayerBytes, minLayerBytes, platforms, holdMs, lazyClients };
+  const boot = { bootLayer, bootLayerBytes, prefetch };
+  return { v1, v2, v2Form, ...boot, minLayerBytes, platforms, holdMs, lazyClients };
 }

@@ -1,5 +1,5 @@
 import { LAZY_CLIENTS } from '../core/client-quirks.ts';
-import { bootLayerMode, indexRule, platformKind, v2Form } from './index-rule.ts';
+import { bootLayerMode, indexRule, platformKind, prefetchMode, v2Form } from './index-rule.ts';
 import { upstream } from './upstream-config.ts';
 import {
   choice,
@@ -180,6 +180,13 @@ export const CONFIG_KEYS = {
     size(1),
     '32MiB',
     'most compressed bytes of a boot layer, besides a fifth of the image',
+  ),
+  'index.prefetch': key(
+    prefetchMode,
+    'off',
+    'SOCI prefetch artifacts, for images that are indexed for the first time: `profile` lists the spans ' +
+      'that starts of the repository read. For nodes with `[prefetch] enable`; snapshotters before 0.13 ' +
+      'fail on them',
   ),
   'index.platforms': optional(
     list(platformKind),

@@ -31,6 +31,13 @@ export type BootLayerMode = (typeof BOOT_LAYERS)[number];
 
 export const bootLayerMode: ValueKind<BootLayerMode> = choice(...BOOT_LAYERS);
 
+/** Whether SOCI indexes list spans that starts have read, for nodes to fetch before a container starts. */
+export const PREFETCHES = ['off', 'profile'] as const;
+
+export type PrefetchMode = (typeof PREFETCHES)[number];
+
+export const prefetchMode: ValueKind<PrefetchMode> = choice(...PREFETCHES);
+
 /** Settings for some repositories. Settings that a rule leaves out are those of `index`. */
 export interface IndexRule {
   /** Name of an upstream; absent means any. */
@@ -45,6 +52,7 @@ export interface IndexRule {
   readonly v2Form?: V2Form;
   readonly bootLayer?: BootLayerMode;
   readonly bootLayerBytes?: number;
+  readonly prefetch?: PrefetchMode;
   readonly minLayerBytes?: number;
   readonly platforms?: readonly Platform[];
   readonly holdMs?: number;
@@ -85,6 +93,7 @@ const rawRule = record<IndexRule>({
   v2Form: { kind: v2Form, optional: true, about: 'as `index.v2Form`' },
   bootLayer: { kind: bootLayerMode, optional: true, about: 'as `index.bootLayer`' },
   bootLayerBytes: { kind: size(1), optional: true, about: 'as `index.bootLayerBytes`' },
+  prefetch: { kind: prefetchMode, optional: true, about: 'as `index.prefetch`' },
   minLayerBytes: { kind: size(0), optional: true, about: 'as `index.minLayerBytes`' },
   platforms: { kind: list(platformKind), optional: true, about: 'as `index.platforms`' },
   holdMs: { kind: whole(0), optional: true, about: 'as `index.holdMs`' },

@@ -1,9 +1,10 @@
 import { type Digest, digestOf } from '../core/digest.ts';
-import { cleanPath, parseRawText } from '../tar/raw-text.ts';
+import { cleanPath, parseRawText, type RawText } from '../tar/raw-text.ts';
 import type { TocEntryList } from '../tar/toc-entry.ts';
 import type { DecodedZtoc } from '../ztoc/decode-ztoc.ts';
 import { decodeGzipZinfo } from '../ztoc/gzip-zinfo.ts';
 import { decodeTarZinfo } from '../ztoc/tar-zinfo.ts';
+import type { Ztoc } from '../ztoc/ztoc.ts';
 import { encodeGoJson } from './go-json.ts';
 import type { PrefetchArtifact } from './soci-index.ts';
 
@@ -15,11 +16,11 @@ export interface PrefetchLayer {
    * Number of the span with the byte at this offset; an offset at the end of a span belongs to the next one,
    * as in `soci`.
    */
-  spanIdAt(uncompressedOffset: number): number;
+  readonly spanIdAt: (uncompressedOffset: number) => number;
 }
 
-/** The spans of a file, both ends inclusive. */
-interface SpanRun {
+/** Spans of a layer, both ends inclusive. */
+export interface SpanRun {
   readonly first: number;
   readonly last: number;
 }
@@ -38,40 +39,51 @@ export interface PrefetchPlan {
  * @param layers the indexed layers, lowest first
  */
 export function planPrefetch(paths: readonly string[], layers: readonly PrefetchLayer[]): PrefetchPlan {
+  const clean = (path: string): RawText => cleanPath(parseRawText(path));
+  const left = new Set(paths.map(clean));
   const runs = new Map<Digest, SpanRun[]>();
-  const missing: string[] = [];
-  for (const path of paths) {
-    const found = findFile(path, layers);
-    if (found === undefined) {
-      missing.push(path);
-      continue;
-    }
-    const known = runs.get(found.layer.digest) ?? [];
-    known.push(found.run);
-    runs.set(found.layer.digest, known);
+  for (const layer of layers.toReversed()) {
+    const located = locateFiles(left, layer);
+    for (const path of located.keys()) left.delete(path);
+    runs.set(layer.digest, [...(runs.get(layer.digest) ?? []), ...located.values()]);
   }
-  const artifacts = layers.flatMap(({ digest }) => {
-    const ofLayer = runs.get(digest);
-    return ofLayer === undefined ? [] : [encodeArtifact(digest, mergeRuns(ofLayer))];
-  });
-  return { artifacts, missing };
+  const artifacts = layers.flatMap(({ digest }) => encodePrefetch(digest, runs.get(digest) ?? []) ?? []);
+  return { artifacts, missing: paths.filter((path) => left.has(clean(path))) };
 }
 
-function findFile(
-  path: string,
-  layers: readonly PrefetchLayer[],
-): { layer: PrefetchLayer; run: SpanRun } | undefined {
-  const wanted = cleanPath(parseRawText(path));
-  for (const layer of layers.toReversed()) {
-    for (let index = 0; index < layer.entries.length; index++) {
-      const entry = layer.entries.at(index);
-      if (entry?.name !== wanted) continue;
-      const first = layer.spanIdAt(entry.uncompressedOffset);
-      const last = layer.spanIdAt(entry.uncompressedOffset + entry.uncompressedSize);
-      return { layer, run: { first, last: Math.max(first, last) } };
-    }
+/**
+ * The spans of the files that a layer has; of entries with the same name, those of the first one. Goes
+ * through all entries once.
+ * @param nameOf what is looked up of an entry's name; by default all of it, as `soci` does
+ */
+export function locateFiles(
+  wanted: ReadonlySet<RawText>,
+  { entries, spanIdAt }: Pick<PrefetchLayer, 'entries' | 'spanIdAt'>,
+  nameOf: (name: RawText) => RawText = (name) => name,
+): Map<RawText, SpanRun> {
+  const found = new Map<RawText, SpanRun>();
+  for (let index = 0; index < entries.length && found.size < wanted.size; index++) {
+    const entry = entries.at(index);
+    if (entry === undefined) continue;
+    const name = nameOf(entry.name);
+    if (!wanted.has(name) || found.has(name)) continue;
+    const first = spanIdAt(entry.uncompressedOffset);
+    // As `soci`: a file that ends where a span does takes the next one too.
+    const last = spanIdAt(entry.uncompressedOffset + entry.uncompressedSize);
+    found.set(name, { first, last: Math.max(first, last) });
   }
-  return undefined;
+  return found;
+}
+
+/** The artifact of a layer; `undefined` without spans. */
+export function encodePrefetch(layerDigest: Digest, runs: readonly SpanRun[]): PrefetchArtifact | undefined {
+  if (runs.length === 0) return undefined;
+  const json = encodeGoJson({
+    version: '1.0',
+    prefetch_spans: mergeRuns(runs).map(({ first, last }) => ({ start_span: first, end_span: last })),
+  });
+  const bytes = Buffer.from(json);
+  return { bytes, digest: digestOf(bytes), layerDigest };
 }
 
 /** Sorts runs and joins those that touch. */
@@ -86,30 +98,21 @@ function mergeRuns(runs: readonly SpanRun[]): SpanRun[] {
   return merged;
 }
 
-function encodeArtifact(layerDigest: Digest, runs: readonly SpanRun[]): PrefetchArtifact {
-  const json = encodeGoJson({
-    version: '1.0',
-    prefetch_spans: runs.map(({ first, last }) => ({ start_span: first, end_span: last })),
-  });
-  const bytes = Buffer.from(json);
-  return { bytes, digest: digestOf(bytes), layerDigest };
-}
-
 /** The files and spans of a zTOC. @throws SpandrelError INDEX_MALFORMED */
 export function readPrefetchLayer(digest: Digest, ztoc: DecodedZtoc): PrefetchLayer {
-  const { entries, compression, checkpoints } = ztoc;
+  return { digest, entries: ztoc.entries, spanIdAt: spanFinder(ztoc) };
+}
+
+/** As {@link PrefetchLayer.spanIdAt}. @throws SpandrelError INDEX_MALFORMED */
+export function spanFinder({ compression, checkpoints }: Ztoc): PrefetchLayer['spanIdAt'] {
   if (compression === 'none') {
     const { spanBytes } = decodeTarZinfo(checkpoints);
-    return { digest, entries, spanIdAt: (offset) => Math.floor(offset / spanBytes) };
+    return (offset) => Math.floor(offset / spanBytes);
   }
   const starts = decodeGzipZinfo(checkpoints).checkpoints.map(({ uncompressedOffset }) => uncompressedOffset);
-  return {
-    digest,
-    entries,
-    spanIdAt: (offset) =>
-      Math.max(
-        0,
-        starts.findLastIndex((start) => start <= offset),
-      ),
-  };
+  return (offset) =>
+    Math.max(
+      0,
+      starts.findLastIndex((start) => start <= offset),
+    );
 }

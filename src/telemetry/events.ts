@@ -1,22 +1,21 @@
 import type { V2Form } from '../config/index-rule.ts';
 import type { SpandrelError } from '../core/errors.ts';
 import type { BuiltIndex } from './built-index.ts';
+import { BootEvents } from './boot-events.ts';
 import { LimitEvents } from './limit-events.ts';
 import type { Logger } from './logger.ts';
 import {
-  type BootLayerOutcome,
-  type BlobDamage,
   type ByteSource,
   type FlightKind,
   type HeldKind,
   Metrics,
-  type StoredKind,
   type StoreState,
   type ThreadKind,
   type ThreadStep,
   type UpstreamRequestKind,
   type WorkerPoolName,
 } from './metrics.ts';
+import type { BlobDamage, StoredKind } from './stored-kinds.ts';
 import type { PublishedImage } from './published-image.ts';
 import {
   logOperationsRequest,
@@ -52,6 +51,7 @@ export class Events {
   readonly #metrics: Metrics;
   /** Limits that are reached. */
   readonly limits: LimitEvents;
+  readonly boot: BootEvents;
   #configProblems: readonly string[] = [];
   #needRestart: readonly string[] = [];
   readonly #refusing = new Set<string>();
@@ -60,6 +60,7 @@ export class Events {
     this.#logger = logger;
     this.#metrics = metrics;
     this.limits = new LimitEvents(logger, metrics);
+    this.boot = new BootEvents(metrics);
   }
 
   /** Counts a resource as held until the result is disposed of. */
@@ -162,18 +163,6 @@ export class Events {
 
   tagAnswered(form: 'original' | V2Form): void {
     this.#metrics.tagResponses.inc({ form });
-  }
-
-  bootLayerMade(outcome: BootLayerOutcome): void {
-    this.#metrics.bootLayers.inc({ outcome });
-  }
-
-  bootLayerServed(): void {
-    this.#metrics.bootLayersServed.inc();
-  }
-
-  bootLayerSent(bytes: number): void {
-    this.#metrics.bootLayerBytes.inc(bytes);
   }
 
   imagePulled(mode: 'lazy' | 'full'): void {

@@ -5,7 +5,10 @@ import { collectDefaultMetrics } from 'prom-client';
 import { DROP_REASONS } from './limits/drop-reason.ts';
 import { HeldResources } from './held-resources.ts';
 import { type MetricDescription, MetricRegistry } from './metric-registry.ts';
+import { BOOT_LAYER_OUTCOMES } from './outcomes/boot-layer-outcome.ts';
+import { PREFETCH_OUTCOMES } from './outcomes/prefetch-outcome.ts';
 import { START_OUTCOMES } from './start-outcomes.ts';
+import { BLOB_DAMAGES, STORED_KINDS } from './stored-kinds.ts';
 import { packageVersion } from './package-version.ts';
 
 const EVENT_LOOP_LOOK_MS = 5;
@@ -20,31 +23,6 @@ export type ByteSource = 'memory' | 'redis' | 'peer' | 'disk' | 's3' | 'fill' | 
 
 /** Kinds of work that requests share while it runs. */
 export type FlightKind = 'blob' | 'access' | 'span' | 'index' | 'manifest' | 'token' | 'tags' | 'referrers';
-
-/** Kinds of files and records in the store. */
-export const STORED_KINDS = [
-  'blob',
-  'index',
-  'ztoc',
-  'tar',
-  'tarZtoc',
-  'manifest',
-  'tag',
-  'origin',
-  'proof',
-  'refusal',
-  'profile',
-  'boot',
-] as const;
-export type StoredKind = (typeof STORED_KINDS)[number];
-
-/** Kinds of damage of stored files. */
-export const BLOB_DAMAGES = ['missing', 'size', 'unreadable', 'digest'] as const;
-export type BlobDamage = (typeof BLOB_DAMAGES)[number];
-
-/** How attempts to make a boot layer end. */
-export const BOOT_LAYER_OUTCOMES = ['made', 'refused', 'failed'] as const;
-export type BootLayerOutcome = (typeof BOOT_LAYER_OUTCOMES)[number];
 
 /** How publications end. */
 const PUBLICATION_OUTCOMES = ['published', 'unchanged', 'failed'] as const;
@@ -190,6 +168,17 @@ export class Metrics {
     'Bytes of boot layers in responses, as far as clients read them',
     [],
   );
+  readonly prefetchPlans = this.#counter(
+    'prefetch_plans_total',
+    'Images whose SOCI index was first named with `index.prefetch: profile`: `planned` if it lists ' +
+      'prefetch artifacts, `no_profile` if too few starts were seen, `no_files` if no file fits, or `failed`',
+    ['outcome'],
+  );
+  readonly prefetchBytes = this.#counter(
+    'prefetch_planned_bytes_total',
+    'Bytes of the spans that prefetch artifacts list, once for each image',
+    [],
+  );
   readonly publications = this.#counter(
     'publications_total',
     'Images published with their SOCI indexes, by outcome: `published`, `unchanged` (nothing was left ' +
@@ -318,6 +307,7 @@ export class Metrics {
     this.configCurrent.set(1);
     this.#buildInfo.set({ version: packageVersion() }, 1);
     for (const outcome of BOOT_LAYER_OUTCOMES) this.bootLayers.inc({ outcome }, 0);
+    for (const outcome of PREFETCH_OUTCOMES) this.prefetchPlans.inc({ outcome }, 0);
     for (const outcome of PUBLICATION_OUTCOMES) this.publications.inc({ outcome }, 0);
     for (const form of ['original', ...V2_FORMS]) this.tagResponses.inc({ form }, 0);
     for (const outcome of ['read', 'unread']) this.profileWarmedBytes.inc({ outcome }, 0);

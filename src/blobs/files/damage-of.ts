@@ -1,7 +1,7 @@
 import type { Stats } from 'node:fs';
 
 import { nodeErrorCode } from '../../core/node-error-code.ts';
-import type { BlobDamage } from '../../telemetry/metrics.ts';
+import type { BlobDamage } from '../../telemetry/stored-kinds.ts';
 
 /** The damage that `stat` shows of the file of a blob of `sizeBytes`, or of unknown size. */
 export function damageOf(file: Stats, sizeBytes: number | undefined): BlobDamage | undefined {

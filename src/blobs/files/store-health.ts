@@ -2,7 +2,7 @@ import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { nodeErrorCode } from '../../core/node-error-code.ts';
 import { shortageOf } from '../../core/system/shortage.ts';
 import type { Events } from '../../telemetry/events.ts';
-import type { BlobDamage, StoredKind } from '../../telemetry/metrics.ts';
+import type { BlobDamage, StoredKind } from '../../telemetry/stored-kinds.ts';
 
 /** How long after a failed write nothing large is stored. */
 const PAUSE_MS = 10_000;

@@ -7,7 +7,7 @@ import { type Digest, digestAlgorithm, digestHex, isDigest } from '../../core/di
 import { SpandrelError } from '../../core/errors.ts';
 import { nodeErrorCode } from '../../core/node-error-code.ts';
 import { shortageOf } from '../../core/system/shortage.ts';
-import type { BlobDamage } from '../../telemetry/metrics.ts';
+import type { BlobDamage } from '../../telemetry/stored-kinds.ts';
 import { damageFrom, damageOf } from './damage-of.ts';
 import type { StoredBlob } from './store-budget.ts';
 import { isPassingFault } from './store-fault.ts';

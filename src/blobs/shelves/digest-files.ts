@@ -9,7 +9,7 @@ import { nodeErrorCode } from '../../core/node-error-code.ts';
 import { isPassingFault, storeFault } from '../files/store-fault.ts';
 import type { Removals } from '../files/removals.ts';
 import type { FileShelf } from './store-files.ts';
-import type { StoredKind } from '../../telemetry/metrics.ts';
+import type { StoredKind } from '../../telemetry/stored-kinds.ts';
 import type { StoreHealth } from '../files/store-health.ts';
 import { syncFolderOf } from '../files/store-layout.ts';
 import { unfinishedFolderOf } from '../files/sweep-unfinished.ts';

@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 
 import type { Logger } from '../../telemetry/logger.ts';
-import type { StoredKind } from '../../telemetry/metrics.ts';
+import type { StoredKind } from '../../telemetry/stored-kinds.ts';
 import type { StoreHealth } from '../files/store-health.ts';
 
 /** What the owners of files of records need. */

@@ -5,7 +5,7 @@ import { type Digest, digestAlgorithm } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import { nodeErrorCode } from '../../core/node-error-code.ts';
 import { waitFor } from '../../core/wait-for.ts';
-import type { BlobDamage } from '../../telemetry/metrics.ts';
+import type { BlobDamage } from '../../telemetry/stored-kinds.ts';
 import { damageFrom, damageOf } from '../files/damage-of.ts';
 import type { BlobLedger } from '../files/blob-ledger.ts';
 import type { DigestPool } from './digest-pool.ts';

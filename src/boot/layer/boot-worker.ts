@@ -8,11 +8,13 @@ import { GzipPacker, type Packed } from '../../inflate/gzip-packer.ts';
 import type { RawText } from '../../tar/raw-text.ts';
 import { TransferredResult } from '../../threads/transferred-result.ts';
 import type { TreeSize } from '../../tree/tree-node.ts';
+import { type LocatedSpans, locateSpans } from '../prefetch/locate-spans.ts';
 import { type Copies, findCopies } from './find-copies.ts';
 import { mergeImageLayers } from './image-layers.ts';
 import { copyLayerRanges, type Decompression, type LayerFile, readLayerEntries } from './layer-file.ts';
 
-// Entry of the worker thread that makes boot layers: each export is a task of a `WorkerPool`.
+// Entry of the worker thread that makes boot layers and plans prefetches: each export is a task of a
+// `WorkerPool`.
 
 interface WantedOfImage {
   /** As {@link findCopies}. */
@@ -93,4 +95,15 @@ export async function packLayer({ port, maxBytes }: PackTask): Promise<Transferr
   } finally {
     port.close();
   }
+}
+
+export interface LocateTask {
+  readonly ztoc: Uint8Array;
+  /** Clean. */
+  readonly paths: ReadonlySet<RawText>;
+}
+
+/** Task: see {@link locateSpans}. Holds the zTOC and its entries. */
+export function locateInZtoc({ ztoc, paths }: LocateTask): LocatedSpans {
+  return locateSpans(ztoc, paths);
 }

@@ -121,17 +121,17 @@ export class BootLayers implements ImageBootLayers {
     const signal = new AbortController().signal;
     const refuse = (reason: string): void => {
       this.#refused.set(imageKey(target, manifest.digest), { starts: profile.starts });
-      events.bootLayerMade('refused');
+      events.boot.layerMade('refused');
       logger.info({ image: manifest.digest, reason }, 'an image gets no boot layer');
     };
     try {
       const recipe = await this.#make(target, manifest, profile, signal);
       if (recipe === undefined) return refuse('no file fits');
       await this.#deps.bootAnswers.put(target, manifest.digest, recipe);
-      events.bootLayerMade('made');
+      events.boot.layerMade('made');
     } catch (error) {
       if (isSpandrelError(error) && isLasting(error.code)) return refuse(error.code);
-      events.bootLayerMade('failed');
+      events.boot.layerMade('failed');
       throw error;
     }
   }

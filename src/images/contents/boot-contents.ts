@@ -72,7 +72,7 @@ export class BootContents {
     const { digest, size } = recipe.layer;
     if (request.isSizeOnly) return { ...sharedBy(digest), sizeBytes: size, source: 'disk', read: noBytes };
     const blob = await bootBlobs.open(target, recipe, signal);
-    events.bootLayerServed();
+    events.boot.layerServed();
     startWatch.served(target, forwardedClient ?? client, recipe.files);
     return {
       ...sharedBy(digest),
@@ -80,7 +80,7 @@ export class BootContents {
       source: blob.source,
       async *read(range) {
         for await (const bytes of blob.readShared(range, signal)) {
-          events.bootLayerSent(bytes.byteLength);
+          events.boot.layerSent(bytes.byteLength);
           yield bytes;
         }
       },

@@ -6,6 +6,7 @@ const NO_ZTOC: NoZtocReason = { code: 'INTERNAL', message: 'the layer has no zTO
 
 /** Layers as the registry has them. Their zTOCs are made with their indexes. */
 export const COMPRESSED_LAYERS: LayerKind = {
+  name: 'layer',
   skip: skipReason,
   build: () => Promise.resolve(),
   describe: (_from, placed, summary) => Promise.resolve(compressedLayer(placed, summary)),

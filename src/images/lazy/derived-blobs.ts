@@ -1,10 +1,12 @@
 import type { BlobStore } from '../../blobs/blob-store.ts';
 import type { Digest } from '../../core/digest.ts';
-import { isSpandrelError } from '../../core/errors.ts';
+import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { WorkQueue } from '../../core/work/work-queue.ts';
 import { EMPTY_CONFIG, EMPTY_CONFIG_DIGEST } from '../../soci/soci-index.ts';
 import type { ZtocStore } from '../../layers/ztoc-store.ts';
 import type { BlobProofs } from '../proofs/blob-proofs.ts';
+import type { PrefetchAnswers } from '../proofs/prefetch-answers.ts';
+import type { RecordedPrefetch } from '../proofs/prefetch-record.ts';
 import type { LostDocuments } from './lost-documents.ts';
 import type { Target } from '../../upstream/target.ts';
 
@@ -14,6 +16,7 @@ export interface DerivedBlobsDeps {
   readonly blobs: BlobStore;
   readonly proofs: BlobProofs;
   readonly lostDocuments: LostDocuments;
+  readonly prefetchAnswers: PrefetchAnswers;
   /** Memory for zTOCs that are being sent, in stored and plain form; more requests wait. */
   readonly maxBytes: number;
 }
@@ -35,33 +38,40 @@ export interface DerivedBlobRequest {
 
 const MAX_WAITING = 1000;
 
-/** Blobs that the proxy makes and no upstream has: zTOCs, and the empty config of SOCI indexes. */
+/**
+ * Blobs that the proxy makes and no upstream has: zTOCs, prefetch artifacts, and the empty config of SOCI
+ * indexes.
+ */
 export class DerivedBlobs {
   readonly #ztocs: readonly ZtocStore[];
   readonly #blobs: BlobStore;
   readonly #proofs: BlobProofs;
   readonly #lost: LostDocuments;
+  readonly #prefetchAnswers: PrefetchAnswers;
   /** Memory of the zTOCs that are being sent. */
   readonly #memory: WorkQueue;
 
-  constructor({ ztocs, blobs, proofs, lostDocuments, maxBytes }: DerivedBlobsDeps) {
+  constructor(deps: DerivedBlobsDeps) {
+    const { ztocs, blobs, proofs, lostDocuments, maxBytes } = deps;
     this.#ztocs = ztocs;
     this.#blobs = blobs;
     this.#proofs = proofs;
     this.#lost = lostDocuments;
+    this.#prefetchAnswers = deps.prefetchAnswers;
     this.#memory = new WorkQueue({ maxRunning: maxBytes, maxWaiting: MAX_WAITING });
   }
 
   /**
    * The blob, gzip-encoded if the client accepts that; `undefined` if this replica does not know it as
    * derived. A zTOC reveals file names, so it is given only to repositories that have its layer or an image
-   * with it. A zTOC that the store has lost is made again.
+   * with it; a prefetch artifact to those that have its layer. A zTOC that the store has lost is made again.
    * @throws SpandrelError as {@link BlobProofs.authorize}; errors of fills and builds
    */
   async get(target: Target, digest: Digest, request: DerivedBlobRequest): Promise<DerivedBlob | undefined> {
     const { signal } = request;
-    if (digest === EMPTY_CONFIG_DIGEST)
-      return { bytes: EMPTY_CONFIG, encoding: undefined, release: () => undefined };
+    if (digest === EMPTY_CONFIG_DIGEST) return plainBlob(EMPTY_CONFIG);
+    const artifacts = this.#prefetchAnswers.knownArtifact(target, digest);
+    if (artifacts.length > 0) return this.#openArtifact(target, artifacts, signal);
     // Most blobs are not derived; this test needs no disk access.
     if (this.#blobs.stat(digest, target.client.name) !== undefined) return undefined;
     if (this.#proofs.derivationOf(target, digest) === undefined) {
@@ -89,10 +99,39 @@ export class DerivedBlobs {
    */
   async make(target: Target, digest: Digest, request: DerivedBlobRequest): Promise<DerivedBlob | undefined> {
     const { signal } = request;
+    const artifacts = await this.#prefetchAnswers.findArtifact(target, digest);
+    if (artifacts.length > 0) return this.#openArtifact(target, artifacts, signal);
     // A blob from an upstream is not derived.
     if (this.#blobs.stat(digest, target.client.name) !== undefined) return undefined;
     const isMade = await this.#lost.makeZtoc(target, digest, signal);
     return isMade ? this.#read(digest, request) : undefined;
+  }
+
+  /**
+   * An artifact that may be about several layers: the repository must have one of them.
+   * @throws SpandrelError as {@link BlobProofs.authorizeDerivation} for the last one
+   */
+  async #openArtifact(
+    target: Target,
+    artifacts: readonly RecordedPrefetch[],
+    signal: AbortSignal,
+  ): Promise<DerivedBlob | undefined> {
+    const byOriginal = new Map(artifacts.map((artifact) => [artifact.original, artifact]));
+    let absence: SpandrelError | undefined;
+    for (const { original, bytes } of byOriginal.values()) {
+      try {
+        await this.#proofs.authorizeDerivation(
+          target,
+          { image: original, manifests: [], layers: [original] },
+          signal,
+        );
+        return plainBlob(bytes);
+      } catch (error) {
+        if (!isSpandrelError(error, 'BLOB_UNKNOWN')) throw error;
+        absence = error;
+      }
+    }
+    throw absence ?? new SpandrelError('BLOB_UNKNOWN', 'no layer has this prefetch artifact');
   }
 
   async #storeOf(digest: Digest): Promise<ZtocStore | undefined> {
@@ -117,4 +156,8 @@ export class DerivedBlobs {
     }
     return bytes && { bytes, encoding: acceptsGzip ? 'gzip' : undefined, release };
   }
+}
+
+function plainBlob(bytes: Uint8Array): DerivedBlob {
+  return { bytes, encoding: undefined, release: () => undefined };
 }

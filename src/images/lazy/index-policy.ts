@@ -1,5 +1,5 @@
 import type { TarSpanBytes } from '../../build/tar/tar-span-bytes.ts';
-import type { BootLayerMode, IndexRule, V2Form } from '../../config/index-rule.ts';
+import type { BootLayerMode, IndexRule, PrefetchMode, V2Form } from '../../config/index-rule.ts';
 import type { PublishRule } from '../../config/publish-rule.ts';
 import type { Platform } from '../../core/platform.ts';
 import type { Target } from '../../upstream/target.ts';
@@ -12,6 +12,7 @@ export interface IndexPolicy {
   readonly v2Form: V2Form | undefined;
   readonly bootLayer: BootLayerMode;
   readonly bootLayerBytes: number;
+  readonly prefetch: PrefetchMode;
   readonly minLayerBytes: number;
   /** Platforms that a tag's response has indexes for. An image for a single platform is always indexed. */
   readonly platforms: readonly Platform[];
@@ -68,6 +69,7 @@ function applyRule(policy: IndexPolicy, rule: IndexRule): IndexPolicy {
     v2Form: rule.v2Form ?? policy.v2Form,
     bootLayer: rule.bootLayer ?? policy.bootLayer,
     bootLayerBytes: rule.bootLayerBytes ?? policy.bootLayerBytes,
+    prefetch: rule.prefetch ?? policy.prefetch,
     minLayerBytes: rule.minLayerBytes ?? policy.minLayerBytes,
     platforms: rule.platforms ?? policy.platforms,
     holdMs: rule.holdMs ?? policy.holdMs,

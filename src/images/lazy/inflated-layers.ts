@@ -28,6 +28,7 @@ export interface InflatedLayersDeps {
  */
 export class InflatedLayers implements LayerKind {
   readonly #deps: InflatedLayersDeps;
+  readonly name = 'tar';
   readonly skip = tarSkipReason;
 
   constructor(deps: InflatedLayersDeps) {

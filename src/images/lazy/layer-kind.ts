@@ -3,11 +3,12 @@ import type { Digest } from '../../core/digest.ts';
 import type { LayerSummary, NoZtocReason } from '../../index/layer-summary.ts';
 import type { AuthorizedLayer } from '../../layers/layer.ts';
 import type { SkipReason } from '../../soci/skip-reason.ts';
-import type { SociLayer } from '../../soci/soci-index.ts';
+import type { PrefetchArtifact, SociLayer } from '../../soci/soci-index.ts';
 import type { Target } from '../../upstream/target.ts';
 import type { ImageManifest } from '../documents/parse-manifest.ts';
 import type { TarRecord } from '../proofs/tar-records.ts';
 import type { LayerOrigin } from '../proofs/origins.ts';
+import type { PrefetchKey, SociLayers } from '../proofs/prefetch-record.ts';
 
 /** A layer of an image, with its place among the layers of the manifest. */
 export interface PlacedLayer {
@@ -36,6 +37,7 @@ export interface LayeredImage {
 
 /** What stands in a SOCI index for a layer: the layer itself, or its tar. */
 export interface LayerKind {
+  readonly name: SociLayers;
   /** Why the manifest alone keeps a layer out of the index; `undefined` if it does not. */
   skip(layer: Descriptor, minLayerBytes: number): SkipReason | undefined;
   /**
@@ -54,4 +56,10 @@ export interface LayerKind {
   ): Promise<IndexedLayer | NoZtocReason | undefined>;
   /** Call before an index that lists the layer is named to a client. */
   publish(target: Target, layer: IndexedLayer): Promise<void>;
+}
+
+/** Decides which prefetch artifacts SOCI indexes list. */
+export interface Prefetches {
+  /** Those of an image, in the order of the layers. An answer that was given does not change. */
+  of(target: Target, key: PrefetchKey, layers: readonly IndexedLayer[]): Promise<readonly PrefetchArtifact[]>;
 }

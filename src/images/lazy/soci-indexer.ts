@@ -7,7 +7,7 @@ import type { Digest } from '../../core/digest.ts';
 import { type ErrorCode, isSpandrelError, type SpandrelError } from '../../core/errors.ts';
 import { mapBounded } from '../../core/work/map-bounded.ts';
 import { manifestTypeOf } from '../../core/media-types.ts';
-import { encodeSociIndex } from '../../soci/soci-index.ts';
+import { encodeSociIndex, type PrefetchArtifact } from '../../soci/soci-index.ts';
 import type { NoZtocReason } from '../../index/layer-summary.ts';
 import type { AuthorizedLayer } from '../../layers/layer.ts';
 import { COSTLY_FAULTS, type LayerIndexes } from '../../layers/layer-indexes.ts';
@@ -18,7 +18,7 @@ import type { Events } from '../../telemetry/events.ts';
 import type { BlobProofs } from '../proofs/blob-proofs.ts';
 import type { Derivation } from '../proofs/derivation.ts';
 import type { IndexPolicies } from './index-policy.ts';
-import type { IndexedLayer, LayerKind, PlacedLayer } from './layer-kind.ts';
+import type { IndexedLayer, LayerKind, PlacedLayer, Prefetches } from './layer-kind.ts';
 import type { Layers } from './layers.ts';
 import { type FaultyDescriptor, isSound, parseManifest } from '../documents/parse-manifest.ts';
 import type { ManifestStore } from '../documents/manifest-store.ts';
@@ -32,6 +32,7 @@ export interface SociIndexerDeps {
   readonly indexes: LayerIndexes;
   readonly store: ManifestStore;
   readonly origins: Origins;
+  readonly prefetches: Prefetches;
   readonly policies: IndexPolicies;
   /** Pauses before layers that the upstream lacks or refuses are requested again. */
   readonly pauses: RetryPauses;
@@ -50,7 +51,14 @@ export interface SociIndexOfImage {
 /** The layers of an image that have zTOCs, and the SOCI indexes made from them. */
 interface IndexedLayers {
   readonly layers: readonly IndexedLayer[];
-  readonly made: Map<SociVersion, Descriptor>;
+  /** By {@link madeKey}. */
+  readonly made: Map<string, Descriptor>;
+}
+
+/** What decides on the bytes of a SOCI index, besides its layers. */
+interface IndexForm {
+  readonly version: SociVersion;
+  readonly prefetch: readonly PrefetchArtifact[];
 }
 
 const NO_LAYERS: IndexedLayers = { layers: [], made: new Map() };
@@ -127,7 +135,11 @@ export class SociIndexer {
    */
   async restore(target: Target, manifest: ManifestDocument): Promise<void> {
     const indexed = await this.#flights.run(this.#key(target, manifest), () => this.#build(target, manifest));
-    for (const version of ['v1', 'v2'] as const) await this.#store(target, manifest, indexed, version);
+    for (const version of ['v1', 'v2'] as const) {
+      await this.#store(target, manifest, indexed, version);
+      // An index that was named before `index.prefetch` was turned on.
+      await this.#storeForm(target, manifest, indexed, { version, prefetch: [] });
+    }
   }
 
   /** As {@link isSettled}, and it is too early to look again for missing layers. */
@@ -291,14 +303,28 @@ export class SociIndexer {
     indexed: IndexedLayers,
     version: SociVersion,
   ): Promise<Descriptor | undefined> {
-    const { layers, made } = indexed;
+    const { layers } = indexed;
     if (layers.length === 0) return undefined;
-    const known = made.get(version);
+    const { prefetches, kind } = this.#deps;
+    const image = { image: manifest.digest, kind: kind.name };
+    const prefetch = await prefetches.of(target, image, layers);
+    return this.#storeForm(target, manifest, indexed, { version, prefetch });
+  }
+
+  async #storeForm(
+    target: Target,
+    manifest: ManifestDocument,
+    { layers, made }: IndexedLayers,
+    form: IndexForm,
+  ): Promise<Descriptor | undefined> {
+    if (layers.length === 0) return undefined;
+    const key = madeKey(form);
+    const known = made.get(key);
     const isStored = known !== undefined && (await this.#deps.store.has(known.digest));
-    const descriptor = isStored ? known : await this.#encode(manifest, layers, version);
-    made.set(version, descriptor);
+    const descriptor = isStored ? known : await this.#encode(manifest, layers, form);
+    made.set(key, descriptor);
     for (const layer of layers) await this.#deps.kind.publish(target, layer);
-    await this.#publishOrigins(manifest, layers, version, descriptor);
+    await this.#publishOrigins(manifest, layers, form, descriptor);
     // A client that gets the index may fetch the zTOCs that it lists.
     this.#deps.proofs.rememberDerived(target, descriptor.digest, derivationOf(manifest, layers));
     for (const { original, soci } of layers)
@@ -314,13 +340,13 @@ export class SociIndexer {
   async #publishOrigins(
     manifest: ManifestDocument,
     layers: readonly IndexedLayer[],
-    version: SociVersion,
+    form: IndexForm,
     { digest, mediaType }: Descriptor,
   ): Promise<void> {
     const { origins } = this.#deps;
     await Promise.all([
       origins.publish(digest, () => {
-        const { bytes } = encodeIndex(manifest, layers, version);
+        const { bytes } = encodeIndex(manifest, layers, form);
         const derivation = derivationOf(manifest, layers);
         const document = { digest, mediaType: manifestTypeOf(mediaType), bytes };
         return { kind: 'image', derivation, document };
@@ -332,9 +358,9 @@ export class SociIndexer {
   async #encode(
     manifest: ManifestDocument,
     layers: readonly IndexedLayer[],
-    version: SociVersion,
+    form: IndexForm,
   ): Promise<Descriptor> {
-    const { descriptor, bytes } = encodeIndex(manifest, layers, version);
+    const { descriptor, bytes } = encodeIndex(manifest, layers, form);
     if (!(await this.#deps.store.has(descriptor.digest)))
       await this.#deps.store.put({
         digest: descriptor.digest,
@@ -348,12 +374,16 @@ export class SociIndexer {
 function encodeIndex(
   manifest: ManifestDocument,
   indexed: readonly IndexedLayer[],
-  version: SociVersion,
+  { version, prefetch }: IndexForm,
 ): ReturnType<typeof encodeSociIndex> {
   const layers = indexed.map(({ soci }) => soci);
   const { mediaType, digest } = manifest;
   const subject = { mediaType, digest, size: manifest.bytes.byteLength };
-  return encodeSociIndex(version === 'v1' ? { layers, subject } : { layers });
+  return encodeSociIndex({ layers, prefetch, ...(version === 'v1' ? { subject } : {}) });
+}
+
+function madeKey({ version, prefetch }: IndexForm): string {
+  return [version, ...prefetch.map(({ digest }) => digest)].join(' ');
 }
 
 function faultyLayers(manifest: ManifestDocument): FaultyDescriptor[] {
