@@ -1,3 +1,4 @@
+import { installHelm } from './helm-tool.mjs';
 import { installPrograms } from './install-programs.mjs';
 import { installPythonTools } from './python-tools.mjs';
 
@@ -5,4 +6,5 @@ import { installPythonTools } from './python-tools.mjs';
 export function installTestTools() {
   installPrograms();
   installPythonTools();
+  installHelm();
 }

@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 
+import { HELM } from '../../scripts/helm-tool.mjs';
 import { findNpm, findProgram, LINKS_FOLDER, PROGRAMS } from '../../scripts/programs.mjs';
 
 const ROOT = resolve(import.meta.dirname, '../..');
@@ -11,6 +12,7 @@ const ROOT = resolve(import.meta.dirname, '../..');
 /** What set-up brings along with the checkout. */
 const OF_CHECKOUT = {
   node: process.execPath,
+  helm: HELM,
   tsc: join(ROOT, 'node_modules/.bin/tsc'),
   /** The Python that has moto. */
   'moto-python': join(ROOT, '.test-tools/python/bin/python'),
