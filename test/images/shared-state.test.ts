@@ -98,6 +98,22 @@ describe('replicas that share a Redis and a key', () => {
     expect(asked(/manifests\/latest/)).not.toEqual([]);
   });
 
+  it('describe the jobs of each other while they run and when they have ended', async () => {
+    const [first, second] = [await startReplica(), await startReplica()];
+    const body = JSON.stringify({ image: 'up/app:latest' });
+    const headers = { 'content-type': 'application/json' };
+    const started = await fetch(`${first.adminUrl}/api/v1/warm`, { method: 'POST', headers, body });
+    const { id } = (await started.json()) as { id: string };
+    const ask = async (app: RunningApp): Promise<unknown> => {
+      const response = await fetch(`${app.adminUrl}/api/v1/jobs/${id}`);
+      expect(response.status).toBe(200);
+      return response.json();
+    };
+    expect(await ask(second)).toMatchObject({ id, kind: 'warm', image: 'up/app:latest' });
+    await vi.waitFor(async () => expect(await ask(second)).toMatchObject({ state: 'done' }), 10_000);
+    expect(await ask(second)).toEqual(await ask(first));
+  });
+
   it('hold back a config until a node has the zTOCs, whichever of them sends what', async () => {
     const [first, second] = [await startReplica(), await startReplica()];
     const top = JSON.parse(String(await read(first, 'manifests/latest', true))) as {

@@ -49,7 +49,7 @@ export class AutomaticPublications {
     const { imageJobs, ownPushes, policies } = this.#deps;
     const { target } = imageJobs.locate(image);
     const { publish: rule } = policies.of(target);
-    const isOwn = digest !== undefined && ownPushes.has(target, digest);
+    const isOwn = digest !== undefined && (await ownPushes.hasAny(target, digest));
     if (isOwn || (rule !== undefined && tag !== undefined && isPublishedTag(tag, rule)))
       return { ignored: 'the image is a published one' };
     return rule?.when === 'push' && tag !== undefined && isOfImage(tag)

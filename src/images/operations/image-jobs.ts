@@ -9,10 +9,12 @@ import type { IndexPolicies } from '../lazy/index-policy.ts';
 import { ImageJob, type ImageJobDeps, type JobOrder } from './image-job.ts';
 import type { ImageJobView } from './image-job-view.ts';
 import type { Publication } from './image-publisher.ts';
+import type { SharedJobs } from './shared-jobs.ts';
 
 export interface ImageJobsDeps extends ImageJobDeps {
   readonly upstreams: Upstreams;
   readonly policies: IndexPolicies;
+  readonly sharedJobs: SharedJobs;
 }
 
 /** What a caller wants of a publication; the repository's rule has the rest. */
@@ -37,6 +39,8 @@ const MAX_JOBS = 1000;
 const MAX_UNFINISHED = 500;
 /** More jobs wait. Each opens the blobs of all its layers at once. */
 const MAX_RUNNING = 32;
+/** How often other replicas hear of the progress of running jobs. */
+const TELL_MS = 1_000;
 
 /**
  * Indexes images before clients pull them, and publishes images. A caller gets the image as it is at the time
@@ -53,6 +57,9 @@ export class ImageJobs implements AsyncDisposable {
   readonly #unfinished = new Set<ImageJob>();
   readonly #turns = new WorkQueue({ maxRunning: MAX_RUNNING, maxWaiting: MAX_UNFINISHED });
   readonly #stopping = new AbortController();
+  #telling: NodeJS.Timeout | undefined;
+  /** Settles when the last progress has been told. */
+  #told = Promise.resolve();
 
   constructor(deps: ImageJobsDeps) {
     this.#deps = deps;
@@ -65,7 +72,7 @@ export class ImageJobs implements AsyncDisposable {
    * @throws SpandrelError OVERLOADED, NAME_UNKNOWN, NAME_INVALID, TAG_INVALID, DIGEST_INVALID, SHUTTING_DOWN
    */
   warm(image: string, platforms?: readonly Platform[]): Promise<ImageJobView> {
-    return this.#order({ ...this.locate(image), platforms }).view();
+    return this.#begin({ ...this.locate(image), platforms });
   }
 
   /**
@@ -85,7 +92,7 @@ export class ImageJobs implements AsyncDisposable {
       isV1 === true
         ? { form: 'v1', tag: undefined, isAutomatic }
         : { form: 'full', tag: chooseTag(tag, located.reference, rule), isAutomatic };
-    return this.#order({ ...located, platforms, publication }).view();
+    return this.#begin({ ...located, platforms, publication });
   }
 
   /** @throws SpandrelError NAME_UNKNOWN, NAME_INVALID, TAG_INVALID, DIGEST_INVALID */
@@ -94,16 +101,27 @@ export class ImageJobs implements AsyncDisposable {
     return { image, target: this.#deps.upstreams.select({ name }), reference };
   }
 
+  /** When the caller learns of the job, every replica knows it. */
+  async #begin(order: JobOrder): Promise<ImageJobView> {
+    const job = this.#order(order);
+    const view = await job.view();
+    await this.#deps.sharedJobs.note(view);
+    // What is told last counts.
+    if (job.hasEnded) await this.#deps.sharedJobs.note(await job.view());
+    return view;
+  }
+
   #order(order: JobOrder): ImageJob {
     this.#stopping.signal.throwIfAborted();
     return this.#sequences.get(orderKey(order))?.waiting ?? this.#add(order);
   }
 
+  /** A job of this replica, or of another one. */
   async get(id: string): Promise<ImageJobView | undefined> {
-    return this.#jobs.get(id)?.view();
+    return this.#jobs.get(id)?.view() ?? this.#deps.sharedJobs.find(id);
   }
 
-  /** Newest first. */
+  /** The jobs of this replica, newest first. */
   async list(): Promise<ImageJobView[]> {
     return Promise.all([...this.#jobs.values()].toReversed().map((job) => job.view()));
   }
@@ -130,10 +148,29 @@ export class ImageJobs implements AsyncDisposable {
       await job.run(this.#stopping.signal);
     });
     this.#unfinished.delete(job);
+    // What is told last counts.
+    await this.#told;
+    await this.#deps.sharedJobs.note(await job.view());
+  }
+
+  /** Tells other replicas of the progress of unfinished jobs, until there are none. */
+  #tellSoon(): void {
+    if (!this.#deps.sharedJobs.isShared || this.#unfinished.size === 0) return;
+    this.#telling ??= setTimeout(() => {
+      this.#told = this.#tell();
+    }, TELL_MS).unref();
+  }
+
+  async #tell(): Promise<void> {
+    const { sharedJobs } = this.#deps;
+    for (const job of this.#unfinished) await sharedJobs.note(await job.view());
+    this.#telling = undefined;
+    this.#tellSoon();
   }
 
   #remember(job: ImageJob): void {
     this.#unfinished.add(job);
+    this.#tellSoon();
     this.#jobs.set(job.id, job);
     for (const [id, { hasEnded }] of this.#jobs) {
       if (this.#jobs.size <= MAX_JOBS) break;
@@ -144,6 +181,7 @@ export class ImageJobs implements AsyncDisposable {
   /** Unfinished jobs fail with SHUTTING_DOWN. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping.abort(new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped'));
+    clearTimeout(this.#telling);
     await Promise.all(Array.from(this.#sequences.values(), ({ last }) => last));
   }
 }
