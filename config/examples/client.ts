@@ -14,7 +14,7 @@ try {
   const job = await client.warm(image, {
     onProgress: (seen) => {
       const { doneBytes, totalBytes } = jobProgress(seen);
-      console.error(`${doneBytes} of ${totalBytes} bytes`);
+      console.error(`${doneBytes} of ${totalBytes ?? 'an unknown number of'} bytes`);
     },
   });
   for (const { platform, lazy } of job.images) console.log(`${platform} ${lazy ? 'lazy' : 'not lazy'}`);

@@ -61,14 +61,12 @@ async function warmWithProgress(
   image: string,
   platforms: readonly string[],
 ): Promise<Job> {
-  using bar = new ProgressBar('fetching and indexing', 0);
-  let total = 0;
+  using bar = new ProgressBar('fetching and indexing');
   return await client.warm(image, {
     ...(platforms.length === 0 ? {} : { platforms }),
     onProgress: (job) => {
       const { doneBytes, totalBytes } = jobProgress(job);
-      bar.addTotal(totalBytes - total);
-      total = totalBytes;
+      bar.setTotal(totalBytes);
       bar.update(doneBytes);
     },
   });

@@ -59,8 +59,15 @@ export interface Published {
   readonly bytes: number;
 }
 
+export interface JobProgress {
+  readonly doneBytes: number;
+  /** `undefined` until the job has read the image's manifests. */
+  readonly totalBytes: number | undefined;
+}
+
 /** Compressed bytes that the proxy has fetched for a job, and all that it fetches. */
-export function jobProgress({ layers }: Job): { readonly doneBytes: number; readonly totalBytes: number } {
+export function jobProgress({ state, layers }: Job): JobProgress {
+  if (state !== 'done' && layers.length === 0) return { doneBytes: 0, totalBytes: undefined };
   const fetched = layers.filter(({ state }) => state !== 'skipped');
   return {
     doneBytes: fetched.reduce((sum, layer) => sum + layer.fetched, 0),

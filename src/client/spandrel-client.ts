@@ -13,7 +13,14 @@ import { locateImage, USUAL_ADMIN, USUAL_PROXY } from './locate-image.ts';
 export type { Content, WantedRange } from './content.ts';
 export type { FileEntry, FolderPage } from './file-entry.ts';
 export type { ImageStatus, LayerStatus, PlatformStatus } from './image-status.ts';
-export { type Job, type JobImage, type JobLayer, jobProgress, type Published } from './job.ts';
+export {
+  type Job,
+  type JobImage,
+  type JobLayer,
+  jobProgress,
+  type JobProgress,
+  type Published,
+} from './job.ts';
 export { type ErrorCode, isSpandrelError, SpandrelError } from '../core/errors.ts';
 
 export interface SpandrelClientOptions {

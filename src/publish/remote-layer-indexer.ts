@@ -20,7 +20,7 @@ export interface RemoteLayerIndexerOptions extends Pick<LayerIndexing, 'engine' 
   readonly retries: number;
   readonly pause: Pause;
   readonly signal: AbortSignal;
-  /** Called with the size of each layer before it is read. */
+  /** Called with the size of each layer, which may wait for a thread then. */
   readonly onLayer: (bytes: number) => void;
   /** Called with numbers of bytes as they are read. */
   readonly onProgress: (bytes: number) => void;
@@ -56,12 +56,12 @@ export class RemoteLayerIndexer implements AsyncDisposable {
 
   /** @throws SpandrelError BLOB_CORRUPT, LAYER_*, UPSTREAM_*; the reason of the signal */
   indexLayer(target: Target, layer: RemoteLayer): Promise<LayerFileIndex> {
+    this.#options.onLayer(layer.size);
     return this.#turns.run(() => this.#index(target, layer), this.#options.signal);
   }
 
   async #index({ client, repository }: Target, { digest, size }: RemoteLayer): Promise<LayerFileIndex> {
-    const { engine, limits, spanBytes, retries, pause, signal, onLayer, onProgress } = this.#options;
-    onLayer(size);
+    const { engine, limits, spanBytes, retries, pause, signal, onProgress } = this.#options;
     const { port1, port2 } = new MessageChannel();
     const scratchPath = join(this.#folder, `layer-${++this.#layers}`);
     const indexing = { digest, engine, limits, spanBytes, scratchPath };

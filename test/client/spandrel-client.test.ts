@@ -5,6 +5,7 @@ import {
   type ImageStatus,
   isSpandrelError,
   type Job,
+  jobProgress,
   type LayerStatus,
   SpandrelClient,
 } from '../../src/client/spandrel-client.ts';
@@ -106,6 +107,12 @@ describe('SpandrelClient', () => {
     });
     expect([job.state, job.images.map(({ lazy }) => lazy)]).toEqual(['done', [true]]);
     expect(seen.at(-1)).toEqual(job);
+    const { doneBytes, totalBytes } = jobProgress(job);
+    expect(doneBytes).toBeGreaterThan(0);
+    expect(totalBytes).toBe(doneBytes);
+    // Before the manifests are read, nothing is known of the layers.
+    for (const state of ['running', 'failed'] as const)
+      expect(jobProgress({ ...job, state, layers: [] })).toEqual({ doneBytes: 0, totalBytes: undefined });
     expect(await client.job(job.id)).toEqual(job);
     const status = await client.status('up/app:latest');
     expect(status.digest).toBe(upstream.digest);

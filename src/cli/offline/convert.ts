@@ -204,7 +204,7 @@ async function indexLayers(
     maxQueue: MAX_QUEUED_LAYERS,
   });
   await using bootPool = openBootPool(threads);
-  using bar = new ProgressBar('indexing', 0);
+  using bar = new ProgressBar('indexing');
   const settings = readOfflineSettings(process.env);
   let layers = 0;
 

@@ -141,7 +141,7 @@ async function publishTo(
   const minLayerBytes = wanted.minLayerBytes ?? policy.minLayerBytes;
   const options: PublishOptions = { ...wanted, minLayerBytes, tag: choose(policy.publish) };
   const { engine } = readOfflineSettings(process.env);
-  using bar = new ProgressBar(options.isDryRun ? 'indexing' : 'indexing and pushing', 0);
+  using bar = new ProgressBar(options.isDryRun ? 'indexing' : 'indexing and pushing');
   await using indexer = await RemoteLayerIndexer.open({
     engine,
     limits: config.limits,
