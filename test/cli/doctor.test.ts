@@ -197,6 +197,20 @@ describe('spandrel doctor', () => {
     });
   });
 
+  it('if a registry is no upstream, a mirror that names it as wanted is not to be changed', async () => {
+    await using tree = await NodeTree.create({
+      '/etc/containerd/config.toml': 'version = 2\n[plugins.cri.registry]\nconfig_path = "/etc/certs.d"',
+      '/etc/certs.d/quay.example/hosts.toml': `[host."${app.url}"]`,
+      '/etc/soci-snapshotter-grpc/config.toml': `[content_store]\ntype = "containerd"\n[[resolver.host."quay.example".mirrors]]\nhost = "${app.url}/v2/quay.example"`,
+    });
+    const { findings } = await doctor('--root', tree.root);
+    const steps = findings
+      .filter(({ area, status }) => area === 'mirrors' && status === 'problem')
+      .map(({ next }) => next);
+    const upstream = expect.stringContaining("- { name: quay, host: 'quay.example' }") as unknown;
+    expect(steps).toEqual([upstream, upstream]);
+  });
+
   it('checks the upstreams of a configuration', async () => {
     await using tree = await NodeTree.create({
       '/spandrel.yaml': `upstreams:\n  - { name: locked, url: '${app.url}/nothing/here' }\n  - { name: self, host: self.example, url: '${app.url}' }\n`,

@@ -61,14 +61,19 @@ async function askMirror(report: Report, proxy: ReachedListener, mirror: Snapsho
     "snapshotter's configuration";
   const url = `${origin}${path}/${SAMPLE_REPOSITORY}`;
   const asked = `the snapshotter requests layers of ${registry} at ${origin}${path}/…`;
-  const wrong = (why: string): void =>
-    report.problem(`${asked}, ${why}: not lazy`, next, { code: 'NAME_UNKNOWN', registry });
+  const wrong = (why: string, step = next): void =>
+    report.problem(`${asked}, ${why}: not lazy`, step, { code: 'NAME_UNKNOWN', registry });
   const selected = await select(proxy, segment);
   if (selected.kind === 'locked' || selected.kind === 'failed') reportError(report, selected.error);
   else if (selected.kind === 'unnamed' && segment === undefined)
     wrong('which names no upstream, and the proxy has no default');
-  else if (selected.kind === 'refused') wrong(`and no upstream has the name or host "${segment ?? ''}"`);
-  else if (selected.kind === 'selected' && !isSameRegistry(selected.host, registry))
+  else if (selected.kind === 'refused') {
+    const isRight = segment !== undefined && isSameRegistry(segment, registry);
+    wrong(
+      `and no upstream has the name or host "${segment ?? ''}"`,
+      isRight ? `add to upstreams in the proxy's configuration: ${upstreamLine(registry)}` : next,
+    );
+  } else if (selected.kind === 'selected' && !isSameRegistry(selected.host, registry))
     wrong(`which is the upstream ${selected.host}`);
   else await askUrl(report, { proxy, url, asked, wrong });
 }

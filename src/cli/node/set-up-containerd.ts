@@ -31,6 +31,8 @@ export async function setUpContainerd(plan: NodePlan, wish: NodeWish): Promise<v
   const config = found.kind === 'read' ? found.config : undefined;
   // Where only the folder of hosts.toml is mounted, the file may be there nevertheless.
   if (config !== undefined || isInstalled) await setUpConfig(plan, config, wish);
+  else if (wish.isLazy)
+    plan.left.push(`lazy pulls: there is no ${FILE} to set up, and no containerd (${PROGRAMS.join(', ')})`);
   const [folder = HOSTS_FOLDER] = config?.configPaths ?? [];
   const { proxy, registries } = wish;
   // The proxy's own name needs a file only for plain HTTP.

@@ -308,6 +308,15 @@ describe('spandrel node setup', () => {
   });
 });
 
+describe('node setup --lazy', () => {
+  it('says that it cannot set up a containerd of which it sees only the folder', async () => {
+    const node = await nodeWith({ '/etc/containerd/certs.d/.keep': '' });
+    const run = await setUp(node, '--proxy', PROXY, '--registry', ECR, '--lazy');
+    expect(run.status).toBe(1);
+    expect(run.stdout).toContain('not done: lazy pulls: there is no /etc/containerd/config.toml');
+  });
+});
+
 describe('the command line of node setup', () => {
   it.each([
     [['setup'], '--proxy'],
