@@ -91,12 +91,15 @@ function withoutNested(reads: readonly OrderedRange[]): OrderedRange[] {
   });
 }
 
-/** What ranges of the compressed layer decompress to. A gzip header decompresses to nothing. */
+/**
+ * What ranges of the compressed layer decompress to. A gzip header decompresses to nothing, and the first and
+ * the last byte of a range may be shared with the spans beside it.
+ */
 function decompressedRanges(index: LayerIndex, reads: readonly OrderedRange[]): OrderedRange[] {
   const spans = [...index.spans()];
   return reads.flatMap(({ order, range }) => {
     const first = spanAt(spans, range.start + 1);
-    const last = spanAt(spans, range.end - 1);
+    const last = spanAt(spans, Math.max(range.start, range.end - 2));
     if (first === undefined || last === undefined) return [];
     return [{ order, range: { start: first.uncompressed.start, end: last.uncompressed.end } }];
   });

@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { layReads } from '../../../src/boot/profiles/lay-reads.ts';
 import { parseRawText, type RawText } from '../../../src/tar/raw-text.ts';
 import { buildFromBytes } from '../../helpers/layers/built-layer.ts';
+import { seededText } from '../../helpers/layers/gzip-corpus.ts';
 import { seededRandom } from '../../helpers/seeded-random.ts';
 import { tarArchive } from '../../helpers/layers/tar-blocks.ts';
 
@@ -82,6 +83,20 @@ describe('layReads', () => {
       });
       const found = ofTar.map(({ path, readShare }) => ({ path, readShare }));
       expect(found).toEqual(expected);
+    }
+  });
+
+  it('learns nothing of spans whose first or last byte is shared with one that was read', async () => {
+    const text = Buffer.from(seededText(7, 2_000_000));
+    await using layer = await indexOf(BLOCK, gzipSync(tarArchive({ text })));
+    const spans = [...layer.index.spans()];
+    expect(spans.filter(({ bits }) => bits > 0).length).toBeGreaterThan(10);
+    for (const { compressed, uncompressed } of spans) {
+      const { touched } = layReads(layer.index, [{ order: 0, range: compressed }], false, NONE);
+      // The data of the file start after one header.
+      const [start, end] = [uncompressed.start, Math.min(uncompressed.end, text.length + 512)];
+      const bytes = end - Math.max(start, 512);
+      expect(touched.map(({ readShare }) => Math.round(readShare * text.length))).toEqual([bytes]);
     }
   });
 
