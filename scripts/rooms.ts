@@ -57,6 +57,11 @@ export const FLOORS: readonly (readonly Room[])[] = [
         '@aws-sdk/credential-providers',
       ],
     },
+    {
+      name: 'replicas',
+      purpose: 'other replicas: which there are, who fetches or builds what, blobs from them',
+      libraries: ['undici'],
+    },
   ],
   [
     { name: 'blobs', purpose: 'the blob store on disk: files, fills, reads, verification, eviction' },

@@ -8,7 +8,6 @@ import { StoreFiles } from './blobs/shelves/store-files.ts';
 import { StoreHealth } from './blobs/files/store-health.ts';
 import { closeServers } from './http/listener/close-servers.ts';
 import { growingPauses } from './cache/passing-faults.ts';
-import { MemoryCache } from './cache/memory-cache.ts';
 import { Patience } from './cache/patience.ts';
 import { openRedis } from './cache/open-redis.ts';
 import type { ReadFile } from './config/config-files.ts';
@@ -29,6 +28,8 @@ import { createImageJobs } from './create-image-jobs.ts';
 import { createLayerIndexes } from './create-layer-indexes.ts';
 import { createProofs } from './create-proofs.ts';
 import { createLazyImages } from './create-lazy-images.ts';
+import { createReplicas } from './create-replicas.ts';
+import { createSpanReader } from './create-span-reader.ts';
 import { Catalog } from './images/operations/catalog.ts';
 import { ImageFiles } from './images/files/image-files.ts';
 import { ImageManifests } from './images/manifests/image-manifests.ts';
@@ -50,10 +51,6 @@ import { SharedTags } from './images/manifests/shared-tags.ts';
 import { ServedImages } from './images/manifests/served-images.ts';
 import { ServedRepositories } from './images/operations/served-repositories.ts';
 import { chooseEngine } from './inflate/choose-engine.ts';
-import { LayerReader } from './spans/layer-reader.ts';
-import { ReadAhead } from './spans/read-ahead.ts';
-import { SpanCache } from './spans/span-cache.ts';
-import { SpanFetcher } from './spans/span-fetcher.ts';
 import { ZtocJudge } from './spans/ztoc-judge.ts';
 import { createBootLayers } from './create-boot-layers.ts';
 import { createContents } from './create-contents.ts';
@@ -99,13 +96,6 @@ export interface AppOptions {
   readonly profiles?: BootProfiles | undefined;
 }
 
-/** Shares of `cache.memoryBytes`. */
-const SPAN_SHARE = 0.625;
-
-/** Share of the span memory that one reader may fetch ahead. */
-const READ_AHEAD_SHARE = 1 / 32;
-const MAX_READ_AHEAD_BYTES = 4 * 2 ** 20;
-
 /** With a hanging upstream, clients get cached content within two seconds in total. */
 const PATIENCE_MS = 1_500;
 
@@ -119,10 +109,10 @@ export async function createApp(
   const events = new Events(logger);
   const { readFile: readNamedFile = readFile } = options;
 
-  const spanMemoryBytes = Math.floor(config.cache.memoryBytes * SPAN_SHARE);
-  const memory = new MemoryCache({ maxBytes: spanMemoryBytes, events });
   const redis = await openRedis(config, readNamedFile, events);
   if (redis !== undefined) opening.use(redis);
+  const replicaDeps = { opening, redis, readFile: readNamedFile, events, logger };
+  const { replicas, peerAccess } = await createReplicas(config, replicaDeps);
 
   const upstreams = opening.use(
     await createUpstreams({
@@ -149,6 +139,7 @@ export async function createApp(
       fill,
       health,
       scrub: { bytesPerSecond: scrub },
+      tiers: replicas === undefined ? [] : [replicas.tier],
       events,
       tracer,
       logger,
@@ -181,24 +172,16 @@ export async function createApp(
   files.onGrowth(() => blobs.trim());
   opening.use(files).scan();
   indexes.startSweep({ indexes: files.list('index'), ztocs: files.list('ztoc') });
-  const fetcher = opening.use(
-    new SpanFetcher({
-      blobs,
-      indexes,
-      cache: new SpanCache({ memory, shared: redis }),
-      pool: spanPool,
-      engine,
-      maxZstdWindowBytes: config.limits.maxZstdWindowBytes,
-      events,
-    }),
-  );
-  const readAhead = new ReadAhead({
-    fetcher,
-    maxBytes: Math.min(MAX_READ_AHEAD_BYTES, Math.floor(spanMemoryBytes * READ_AHEAD_SHARE)),
-    maxRunning: config.spans.threads,
+  const { fetcher, reader, spanMemoryBytes } = createSpanReader(config, {
+    opening,
+    blobs,
+    indexes,
+    shared: redis,
+    pool: spanPool,
+    engine,
+    events,
   });
   const { maxSkippedBytes } = config.limits;
-  const reader = new LayerReader({ blobs, fetcher, readAhead, events, maxSkippedBytes });
 
   const negativeAgeMs = config.manifests.negativeSeconds * 1000;
   const pauses = growingPauses(negativeAgeMs);
@@ -319,7 +302,8 @@ export async function createApp(
   opening.use(imageJobs);
   const trees = new ImageTrees({ pool: treePool, ...imageTreeSizes(config.cache.memoryBytes), events });
 
-  const gate = new AccessGate(await createAccessRules(config, { patience, events, readFile: readNamedFile }));
+  const rules = await createAccessRules(config, { patience, events, readFile: readNamedFile });
+  const gate = new AccessGate(rules, peerAccess);
   const tls = {
     listen: await readTlsMaterial('listen', config.listen.tls, readNamedFile),
     admin: await readTlsMaterial('admin', config.admin.tls, readNamedFile),
@@ -334,6 +318,8 @@ export async function createApp(
     reader,
     pullLog,
     startWatch,
+    servesReplicas: async ({ client }, digest) =>
+      blobs.stat(digest)?.state === 'complete' || (await replicas?.serves(client.name, digest)) === true,
     memoryBytes: config.cache.memoryBytes,
   });
   const registry = createRegistryServer({
@@ -359,6 +345,7 @@ export async function createApp(
   const admin = createAdminServer({
     guard,
     profiles: learned,
+    replicas,
     upstreams,
     tls: tls.admin,
     limits: config.limits,
@@ -384,9 +371,13 @@ export async function createApp(
     reload: (next, read) => live.replace(next, read),
     async drain() {
       stopping = true;
-      await sleep(live.config.shutdown.delayMs);
+      await Promise.all([replicas?.drain(), sleep(live.config.shutdown.delayMs)]);
     },
-    listen: () => openServers({ registry, admin }, config, logger),
+    async listen() {
+      const urls = await openServers({ registry, admin }, config, logger);
+      await replicas?.join(urls.registryUrl);
+      return urls;
+    },
     async [Symbol.asyncDispose]() {
       stopping = true;
       const { graceMs } = live.config.shutdown;

@@ -22,7 +22,7 @@ export async function openRedis(
       ? undefined
       : new Secret(await readNamedFile('cache.redis.passwordFile', passwordFile, read));
   const authority = ca === undefined ? undefined : await readNamedFile('cache.redis.ca', ca, read);
-  const key = await readSharedKey(config.cache.redis, read);
+  const key = await readSharedKey(config, read);
   const redis = new RedisCache({ url, password, cluster, ttlSeconds, ca: authority, key, events });
   await redis.connected();
   return redis;

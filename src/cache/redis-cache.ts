@@ -5,6 +5,7 @@ import type { Secret } from '../core/secret.ts';
 import type { Events } from '../telemetry/events.ts';
 import type { ByteCache, CacheHit } from './byte-cache.ts';
 import { parseRedisUrl, type RedisAddress } from './redis-address.ts';
+import type { RedisScript } from './redis-script.ts';
 import { ValueSeal } from './value-seal.ts';
 
 /**
@@ -134,6 +135,23 @@ export class RedisCache implements ByteCache, AsyncDisposable {
     return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
+  /**
+   * Runs a script on one key. In a cluster, the node of the key runs it.
+   * @returns the reply; `undefined` if Redis is not available or the script fails
+   */
+  async run(script: RedisScript, key: string, args: readonly (string | number)[]): Promise<unknown> {
+    const name = KEY_PREFIX + key;
+    return this.#attempt('script', async () => {
+      try {
+        return await this.#redis.evalsha(script.sha, 1, name, ...args);
+      } catch (error) {
+        // A server forgets scripts when it restarts.
+        if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
+        return this.#redis.eval(script.lua, 1, name, ...args);
+      }
+    });
+  }
+
   #nameOf(key: string): string {
     return KEY_PREFIX + (this.#seal === undefined ? '' : SEALED) + key;
   }
@@ -143,7 +161,10 @@ export class RedisCache implements ByteCache, AsyncDisposable {
     return this.ready && (await this.#attempt('ping', () => this.#redis.ping())) !== undefined;
   }
 
-  async #attempt<T>(op: 'get' | 'set' | 'del' | 'ping', command: () => Promise<T>): Promise<T | undefined> {
+  async #attempt<T>(
+    op: 'get' | 'set' | 'del' | 'ping' | 'script',
+    command: () => Promise<T>,
+  ): Promise<T | undefined> {
     try {
       return await command();
     } catch (error) {

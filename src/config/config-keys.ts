@@ -1,5 +1,7 @@
 import { LAZY_CLIENTS } from '../core/client-quirks.ts';
+import { type ConfigKey, key, optional, type RequiredKey } from './config-key.ts';
 import { bootLayerMode, indexRule, platformKind, prefetchMode, v2Form } from './index-rule.ts';
+import { REPLICA_KEYS } from './replica-keys.ts';
 import { upstream } from './upstream-config.ts';
 import {
   choice,
@@ -16,29 +18,8 @@ import {
   sizeOrAuto,
   sizeOrOff,
   text,
-  type ValueKind,
   whole,
 } from './value-kinds.ts';
-
-/** A row of the configuration table. Without `fallback` the value is `undefined` unless it is configured. */
-interface ConfigKey<T> {
-  readonly kind: ValueKind<T>;
-  /** The default, as a file has it. */
-  readonly fallback?: string | number | boolean;
-  readonly meaning: string;
-}
-
-interface RequiredKey<T> extends ConfigKey<T> {
-  readonly fallback: string | number | boolean;
-}
-
-function key<T>(kind: ValueKind<T>, fallback: string | number | boolean, meaning: string): RequiredKey<T> {
-  return { kind, fallback, meaning };
-}
-
-function optional<T>(kind: ValueKind<T>, meaning: string): ConfigKey<T> {
-  return { kind, meaning };
-}
 
 /**
  * Every configuration key. The parser, `config/spandrel.yaml`, the reference and the JSON Schema are made
@@ -140,6 +121,7 @@ export const CONFIG_KEYS = {
   'cache.redis.keyFile': optional(secretFile, 'file that holds the key; a change needs a restart'),
   'cache.redis.cluster': key(flag, false, 'whether the URL is a node of a Redis Cluster'),
   'cache.redis.ttlSeconds': key(whole(1), 86_400, 'how long an entry lives in Redis after it was written'),
+  ...REPLICA_KEYS,
   'index.spanBytes': key(
     size(4096),
     '4MiB',

@@ -4,6 +4,7 @@ import { SpandrelError } from '../core/errors.ts';
 import { isJsonObject } from '../core/json/parse-json.ts';
 import { type Config, CONFIG_KEYS, type ConfigPath, environmentName } from './config-keys.ts';
 import { isUnlikeSoci } from './index-rule.ts';
+import { replicaProblems } from './replica-problems.ts';
 import { suggestNames } from './suggest-names.ts';
 import { ValueProblem } from './value-kinds.ts';
 
@@ -115,7 +116,8 @@ function readYaml(yaml: string, problems: string[]): unknown {
  * Keys that restrict access. An empty one is an error: its default would allow what the file means to
  * restrict.
  */
-const GUARDS = /^(?:access(?:\..*)?|admin\.token(?:File)?|upstreams|(?:listen|admin)\.tls\.clientCa)$/;
+const GUARDS =
+  /^(?:access(?:\..*)?|(?:admin|replica)\.token(?:File)?|upstreams|(?:listen|admin)\.tls\.clientCa)$/;
 
 /** True for keys and sections that must have a value if they are written. */
 export function isGuard(path: string): boolean {
@@ -221,6 +223,7 @@ function contradictions(config: Config): string[] {
   }
   if (config.cache.redis.ca !== undefined && redisUrl?.startsWith('rediss:') !== true)
     problems.push('cache.redis.ca: needs a cache.redis.url that begins with rediss://');
+  problems.push(...replicaProblems(config));
   const { index } = config;
   if (isUnlikeSoci(index)) problems.push('index.bootLayer: the form full has no boot layer');
   for (const [place, rule] of (index.rules ?? []).entries())

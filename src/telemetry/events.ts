@@ -17,6 +17,7 @@ import {
 } from './metrics.ts';
 import type { BlobDamage, StoredKind } from './stored-kinds.ts';
 import type { PublishedImage } from './published-image.ts';
+import { ReplicaEvents } from './replicas/replica-events.ts';
 import {
   logOperationsRequest,
   logServedRequest,
@@ -52,6 +53,7 @@ export class Events {
   /** Limits that are reached. */
   readonly limits: LimitEvents;
   readonly boot: BootEvents;
+  readonly replicas: ReplicaEvents;
   #configProblems: readonly string[] = [];
   #needRestart: readonly string[] = [];
   readonly #refusing = new Set<string>();
@@ -61,6 +63,7 @@ export class Events {
     this.#metrics = metrics;
     this.limits = new LimitEvents(logger, metrics);
     this.boot = new BootEvents(metrics);
+    this.replicas = new ReplicaEvents(metrics.replicas);
   }
 
   /** Counts a resource as held until the result is disposed of. */
@@ -272,7 +275,7 @@ export class Events {
     if (isNews) this.#logger.warn({ cause }, 'redis lost: reads are slower until it is back');
   }
 
-  redisFailed(op: 'get' | 'set' | 'del' | 'ping' | 'seal'): void {
+  redisFailed(op: 'get' | 'set' | 'del' | 'ping' | 'seal' | 'script'): void {
     this.#metrics.redisErrors.inc({ op });
   }
 

@@ -7,6 +7,7 @@ import { HeldResources } from './held-resources.ts';
 import { type MetricDescription, MetricRegistry } from './metric-registry.ts';
 import { BOOT_LAYER_OUTCOMES } from './outcomes/boot-layer-outcome.ts';
 import { PREFETCH_OUTCOMES } from './outcomes/prefetch-outcome.ts';
+import { ReplicaMetrics } from './replicas/replica-metrics.ts';
 import { START_OUTCOMES } from './start-outcomes.ts';
 import { BLOB_DAMAGES, STORED_KINDS } from './stored-kinds.ts';
 import { packageVersion } from './package-version.ts';
@@ -303,6 +304,7 @@ export class Metrics {
     [],
   );
   readonly redisErrors = this.#counter('redis_errors_total', 'Failed Redis operations', ['op']);
+  readonly replicas = new ReplicaMetrics(this.#registry);
   readonly certificateExpiry = this.#gauge(
     'certificate_expiry_timestamp_seconds',
     'When the certificate of a listener expires, in seconds since 1970',

@@ -22,6 +22,8 @@ const WALL_CLOCK: readonly string[] = [
   'src/cli/doctor/check-config.ts',
   'src/core/steady-now.ts',
   'src/http/listener/connections.ts',
+  // Times in signatures of other machines.
+  'src/replicas/peer-seal.ts',
   // Shown.
   'src/images/manifests/served-images.ts',
   'src/images/operations/image-job.ts',

@@ -23,6 +23,8 @@ export interface RunningAppOptions {
   readonly profiles?: AppOptions['profiles'];
   /** The test ends the app in the middle of its work; it is not expected to come to rest before that. */
   readonly endsAtWork?: boolean;
+  /** An app that started earlier starts threads meanwhile. It ends later, and is checked for those. */
+  readonly isFollower?: boolean;
 }
 
 /**
@@ -97,7 +99,8 @@ export class RunningApp implements AsyncDisposable {
     ending.use(this.#folder);
     const metrics = async (): Promise<string> => (await this.#app.events.printMetrics()).text;
     const proxy = { metrics, root: this.root, waits: this.#waits };
-    ending.defer(() => expectGone(proxy, this.#resources));
+    const before = this.#options.isFollower === true ? undefined : this.#resources;
+    ending.defer(() => expectGone(proxy, before));
     ending.use(this.#app);
     collectOutput(await metrics());
     if (this.#options.endsAtWork !== true) await expectAtRest(proxy);

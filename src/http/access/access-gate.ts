@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import type { BlockList } from 'node:net';
 
 import { SpandrelError } from '../../core/errors.ts';
@@ -5,6 +6,7 @@ import { isLoopback } from '../../core/is-loopback.ts';
 import type { RegistryResponse } from '../responses/registry-response.ts';
 import type { RateLimiter } from './rate-limiter.ts';
 import type { AccessCheck, AccessRequest } from './access-check.ts';
+import type { AdmittedPeer, PeerAccess } from './peer-access.ts';
 import type { PageGuard, PageRequest } from './page-guard.ts';
 
 /** The rules for a request. A missing rule admits everybody. */
@@ -22,13 +24,21 @@ export interface AccessRules {
 /** Checks every request of the registry listener. A reload replaces its rules. */
 export class AccessGate {
   #rules: AccessRules;
+  readonly #peers: PeerAccess | undefined;
 
-  constructor(rules: AccessRules) {
+  /** @param peers admits other replicas; a reload does not change it */
+  constructor(rules: AccessRules, peers?: PeerAccess) {
     this.#rules = rules;
+    this.#peers = peers;
   }
 
   replace(rules: AccessRules): void {
     this.#rules = rules;
+  }
+
+  /** As {@link PeerAccess.admit}. */
+  admitPeer(method: string, url: string, headers: IncomingHttpHeaders): AdmittedPeer | undefined {
+    return this.#peers?.admit(method, url, headers);
   }
 
   /** Count a request of this address. @throws SpandrelError DENIED, OVERLOADED */

@@ -147,6 +147,24 @@ export const ADMIN_API_SCHEMAS = {
       ),
     },
   ),
+  replicas: object({
+    replicas: {
+      ...list(
+        object({
+          id: text,
+          url: { type: 'string', description: '`replica.url`' },
+          isSelf: { type: 'boolean', description: 'whether it is this one' },
+          since: { ...time, description: 'when its process started, by its own clock' },
+          leases: { ...count, description: 'blobs that it fetches for all' },
+        }),
+      ),
+      description: 'empty without `replica.url`, and without Redis',
+    },
+    leases: {
+      ...list(object({ upstream: text, digest, since: time })),
+      description: 'blobs that this replica fetches for all',
+    },
+  }),
   images: object({
     images: list(
       object({

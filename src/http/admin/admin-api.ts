@@ -112,6 +112,15 @@ export const ADMIN_API = {
       },
     },
   },
+  replicas: {
+    method: 'GET',
+    url: '/api/v1/replicas',
+    schema: {
+      summary: 'the replicas that are alive, and what this one fetches for all of them',
+      security: SECURITY,
+      response: { 200: response('all replicas', schemas.replicas), ...REFUSALS, default: OTHER_ERROR },
+    },
+  },
   warm: {
     method: 'POST',
     url: '/api/v1/warm',

@@ -20,10 +20,12 @@ import type { JsonSchema } from './admin-api-schemas.ts';
 import { healthRoutes, type HealthRoutesDeps } from './health-routes.ts';
 import { documentAdminApi } from './document-admin-api.ts';
 import { profileRoutes, type ProfileRoutesDeps } from './profile-routes.ts';
+import { replicaRoutes, type ReplicaRoutesDeps } from './replica-routes.ts';
 import { storeRoutes, type StoreRoutesDeps } from './store-routes.ts';
 import { jobRoutes, type JobRoutesDeps } from './job-routes.ts';
 
-export interface AdminServerDeps extends HealthRoutesDeps, StoreRoutesDeps, ProfileRoutesDeps, JobRoutesDeps {
+export interface AdminServerDeps
+  extends HealthRoutesDeps, StoreRoutesDeps, ProfileRoutesDeps, ReplicaRoutesDeps, JobRoutesDeps {
   readonly guard: AdminGuard;
   readonly tls: TlsMaterial | undefined;
   readonly logger: Logger;
@@ -102,6 +104,7 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
   server.register(healthRoutes, deps);
   server.register(storeRoutes, deps);
   server.register(profileRoutes, deps);
+  server.register(replicaRoutes, deps);
   server.register(jobRoutes, deps);
   server.register(async (routes) => {
     routes.route({ ...ADMIN_API.openApi, handler: async () => server.swagger() });

@@ -10,6 +10,7 @@ import type { SendResult } from '../responses/send-response.ts';
 export interface RequestNotes {
   path?: RegistryPath;
   target?: Target;
+  isFromReplica?: boolean;
   /** What the error response stands for. */
   error?: unknown;
 }
@@ -42,7 +43,7 @@ export function describeRequest(finished: FinishedRequest): ServedRequest {
     requestId: request.id,
     method: request.method,
     path: request.originalUrl.replace(/\?.*$/s, ''),
-    route: path?.route ?? 'unknown',
+    route: notes.isFromReplica === true ? 'replica' : (path?.route ?? 'unknown'),
     upstream: target?.client.name,
     repository: target?.repository,
     tag:

@@ -75,6 +75,12 @@ export class ActiveRequest {
     this.#context = context;
   }
 
+  /** The request comes from another replica, to which all responses show `proof`. */
+  answerReplica(header: string, proof: string): void {
+    this.notes.isFromReplica = true;
+    this.#raw.setHeader(header, proof);
+  }
+
   /** The selected repository. Only for handlers below a repository. */
   get target(): Target {
     if (this.notes.target === undefined) throw new Error('no repository is selected yet');

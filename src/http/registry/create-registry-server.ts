@@ -4,7 +4,9 @@ import { type FastifyInstance, fastify, type FastifyRequest, LogController } fro
 
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { libraryLogger, type Logger } from '../../telemetry/logger.ts';
+import { PROOF_HEADER } from '../../replicas/peer-client.ts';
 import type { AccessGate } from '../access/access-gate.ts';
+import type { AdmittedPeer } from '../access/peer-access.ts';
 import { Closing } from '../listener/closing.ts';
 import { checkExpectation } from '../listener/check-expectation.ts';
 import { serverOptions } from '../listener/server-options.ts';
@@ -75,6 +77,25 @@ export function createRegistryServer(deps: RegistryServerDeps): FastifyInstance 
   return server;
 }
 
+/**
+ * The replica that has signed the request; else the address counts.
+ * @throws SpandrelError DENIED, OVERLOADED
+ */
+function admitSender(
+  access: AccessGate,
+  { method, headers, originalUrl, ip }: FastifyRequest,
+): AdmittedPeer | undefined {
+  try {
+    const peer = access.admitPeer(method, originalUrl, headers);
+    if (peer !== undefined) return peer;
+  } catch (error) {
+    access.admitAddress(ip);
+    throw error;
+  }
+  access.admitAddress(ip);
+  return undefined;
+}
+
 /** The parsed paths of requests that are being routed. */
 type ParsedPaths = WeakMap<object, RegistryPath>;
 
@@ -102,7 +123,8 @@ function admitRequest(
   active: ActiveRequest,
 ): boolean {
   const { method, headers, originalUrl, ip: client, raw } = request;
-  access.admitAddress(client);
+  const peer = admitSender(access, request);
+  if (peer !== undefined) active.answerReplica(PROOF_HEADER, peer.proof);
   checkExpectation(raw);
   if (method !== 'GET' && method !== 'HEAD' && method !== 'OPTIONS')
     throw new SpandrelError('UNSUPPORTED', 'the proxy is read-only: push to the upstream registry');
@@ -113,11 +135,26 @@ function admitRequest(
   const path = paths.get(raw) ?? parseRegistryPath(target.path);
   active.notes.path = path;
   if (method === 'OPTIONS') return false;
+  const isFromReplica = peer !== undefined;
+  if (isFromReplica && (path.route !== 'blob' || method !== 'GET'))
+    throw new SpandrelError('DENIED', 'replicas request nothing but blobs from each other');
   const query = new URLSearchParams(target.query);
   const namespace = path.route === 'root' ? undefined : parseNamespace(query);
   const url = target.query === '' ? target.path : `${target.path}?${target.query}`;
   const connection = connectionNumber(raw);
   const { signal } = active;
-  active.admit({ method, path, query, namespace, headers, host, client, connection, url, signal });
+  active.admit({
+    method,
+    path,
+    query,
+    namespace,
+    headers,
+    host,
+    isFromReplica,
+    client,
+    connection,
+    url,
+    signal,
+  });
   return true;
 }

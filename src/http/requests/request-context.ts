@@ -12,6 +12,8 @@ export interface RequestContext {
   readonly headers: IncomingHttpHeaders;
   /** Host that the client addresses, with its port. */
   readonly host: string | undefined;
+  /** The request comes from another replica, and is one for a blob. */
+  readonly isFromReplica: boolean;
   /** Address of the client. */
   readonly client: string;
   /** As `connectionNumber`. */

@@ -188,7 +188,7 @@ export class BootLayers implements ImageBootLayers {
     if (config === undefined || config.size > CONFIG_LIMIT.maxBytes)
       throw new SpandrelError('IMAGE_UNSUPPORTED', 'the image has no config');
     const { blobs, layers } = this.#deps;
-    const open = (): ReturnType<Layers['readBlob']> => layers.readBlob(target, config.digest, signal);
+    const open = (): ReturnType<Layers['readBlob']> => layers.readBlob(target, config.digest, { signal });
     return readVerifiedBlob(blobs, config.digest, open, CONFIG_LIMIT, signal);
   }
 }

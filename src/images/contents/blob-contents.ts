@@ -1,7 +1,7 @@
 import type { StartWatch } from '../../boot/starts/start-watch.ts';
 import type { LayerRequest } from '../../core/client-quirks.ts';
 import type { Digest } from '../../core/digest.ts';
-import { isSpandrelError } from '../../core/errors.ts';
+import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
 import type { Target } from '../../upstream/target.ts';
 import type { ConfigGate } from './config-gate.ts';
@@ -21,10 +21,14 @@ export interface BlobContentsDeps {
   readonly configGate: ConfigGate;
   readonly pullLog: PullLog;
   readonly startWatch: StartWatch;
+  /** Whether other replicas may have the blob from this one. */
+  readonly servesReplicas: (target: Target, digest: Digest) => Promise<boolean>;
 }
 
 /** The parts of a request for a blob that decide what it gets, and what it shows of the client. */
 export interface BlobRequest extends ContentReader, LayerRequest {
+  /** Another replica asks, for its fill: it gets only what this one has, or fetches for all. */
+  readonly isFromReplica: boolean;
   /** Number of the client's connection. */
   readonly connection: number;
   /** The client wants the size alone: no fill starts. */
@@ -55,6 +59,12 @@ export class BlobContents {
   async open(target: Target, digest: Digest, request: BlobRequest): Promise<Content> {
     const { derivedBlobs, configGate, layers } = this.#deps;
     const { client, signal, acceptsGzip } = request;
+    if (request.isFromReplica) {
+      // It would wait for a fill that another replica runs, perhaps the one that asks.
+      if (!(await this.#deps.servesReplicas(target, digest)))
+        throw new SpandrelError('BLOB_UNKNOWN', 'this replica does not have the blob');
+      return this.#storedContent(target, digest, request);
+    }
     if (request.isMirrored && !layers.belongsInIndex(target, digest)) {
       configGate.note(client, digest, 'requested');
       if (!request.isSizeOnly) await configGate.pass(client, digest, signal);
@@ -109,10 +119,11 @@ export class BlobContents {
       const { sizeBytes, cached } = await layers.statBlob(target, digest, signal);
       return { ...shared, sizeBytes, source: cached ? 'disk' : 'upstream', read: noBytes };
     }
-    const isLayer = layers.belongsInIndex(target, digest);
+    // What other replicas read is no pull, and no start.
+    const isLayer = !request.isFromReplica && layers.belongsInIndex(target, digest);
     const address = request.forwardedClient ?? request.client;
     if (isLayer) pullLog.note(target, digest, address, request);
-    const blob = await layers.readBlob(target, digest, signal);
+    const blob = await layers.readBlob(target, digest, request);
     if (isLayer)
       startWatch.note({
         target,

@@ -95,7 +95,7 @@ export class TarContents {
     signal: AbortSignal,
   ): Promise<Content | undefined> {
     await using opened = new AsyncDisposableStack();
-    const blob = opened.use(await this.#deps.layers.readBlob(target, layer, signal));
+    const blob = opened.use(await this.#deps.layers.readBlob(target, layer, { signal }));
     const { sizeBytes, source } = blob;
     if (coding === 'zstd') {
       const head = { start: 0, end: Math.min(ZSTD_HEAD_BYTES, sizeBytes) };

@@ -142,15 +142,20 @@ export class Layers {
 
   /**
    * Opens a blob for reading. If it is a layer that belongs in a SOCI index, its index is built while the
-   * bytes arrive.
+   * bytes arrive, unless another replica reads it.
    */
-  async readBlob(target: Target, digest: Digest, signal: AbortSignal): Promise<BlobReader> {
+  async readBlob(
+    target: Target,
+    digest: Digest,
+    { isFromReplica = false, signal }: { readonly isFromReplica?: boolean; readonly signal: AbortSignal },
+  ): Promise<BlobReader> {
     const layer = this.layer(target, digest);
-    const { source, claimedBytes } = layer;
+    const { claimedBytes } = layer;
+    const source = isFromReplica ? { ...layer.source, isForReplica: true } : layer.source;
     const reader = await openAuthorizedBlob(this.#deps, target, digest, signal, (askFirst) =>
       this.#deps.blobs.readBlob(digest, source, { claimedBytes, signal, askFirst }),
     );
-    if (this.belongsInIndex(target, digest)) this.#deps.indexes.startBuild(layer);
+    if (!isFromReplica && this.belongsInIndex(target, digest)) this.#deps.indexes.startBuild(layer);
     return reader;
   }
 

@@ -26,7 +26,8 @@ export async function openAuthorizedBlob<T extends BlobReader>(
   if (isKnown) await proofs.authorize(target, digest, signal);
   await using opened = new AsyncDisposableStack();
   const blob = opened.use(await open(!isKnown));
-  const isFromUpstream = blob.source === 'fill' || blob.source === 'upstream';
+  // A replica sends what this upstream sent: it has checked that for its own requests.
+  const isFromUpstream = blob.source !== 'disk' && blob.source !== 's3';
   if (!isKnown && !isFromUpstream) await proofs.authorize(target, digest, signal);
   else if (!isKnown) await proofs.authorizeOwn(target, digest, signal);
   opened.move();

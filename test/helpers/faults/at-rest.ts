@@ -49,18 +49,18 @@ export async function findRestless({ metrics, root, pid = process.pid }: IdlePro
 
 /**
  * Wait until nothing is left of a proxy in this process that has been disposed of.
- * @param before what {@link countResources} said before it was made
+ * @param before what {@link countResources} said before it was made; `undefined` if others count too
  * @throws Error that lists what is left
  */
 export async function expectGone(
   { metrics, root, waits }: IdleProxy,
-  before: ReadonlyMap<string, number>,
+  before: ReadonlyMap<string, number> | undefined,
 ): Promise<void> {
   await expectNothing(async () => [
     ...findHeld(await metrics()),
     ...openFilesIn(root).map((path) => `an open file: ${path}`),
-    ...[...countResources()]
-      .filter(([kind, count]) => count > (before.get(kind) ?? 0))
+    ...[...(before === undefined ? [] : countResources())]
+      .filter(([kind, count]) => count > (before?.get(kind) ?? 0))
       .map(([kind]) => `left in this process: ${kind}`),
     ...(waits?.timers() ?? []).map((place) => `a timer that waits, made ${place}`),
   ]);

@@ -11,26 +11,33 @@ export interface RedisServerOptions {
   readonly tls?: { readonly cert: string; readonly key: string };
   /** Let nobody in but this user, who may do anything with keys. */
   readonly user?: { readonly name: string; readonly password: string };
-  /** Be a cluster of one, whose clients learn its address from it. */
-  readonly isCluster?: boolean;
+  /** Be a cluster of one, whose clients learn its address from it; or a node that joins others. */
+  readonly isCluster?: boolean | 'node';
 }
 
 /** A real Redis on a free port of loopback, with nothing kept on disk. */
 export class RedisServer implements AsyncDisposable {
   readonly port: number;
+  /** For other nodes of a cluster. */
+  readonly busPort: number;
   readonly #folder: TemporaryFolder;
   readonly #options: RedisServerOptions;
   #process: ChildProcessByStdio<null, Readable, null> | undefined;
 
-  private constructor(port: number, folder: TemporaryFolder, options: RedisServerOptions) {
+  private constructor(
+    [port, busPort]: readonly [number, number],
+    folder: TemporaryFolder,
+    options: RedisServerOptions,
+  ) {
     this.port = port;
+    this.busPort = busPort;
     this.#folder = folder;
     this.#options = options;
   }
 
   static async start(options: RedisServerOptions = {}): Promise<RedisServer> {
     const folder = await TemporaryFolder.create();
-    const server = new RedisServer(await freePort(), folder, options);
+    const server = new RedisServer([await freePort(), await freePort()], folder, options);
     await server.resume();
     if (options.isCluster === true) await server.#takeAllSlots();
     return server;
@@ -54,7 +61,7 @@ export class RedisServer implements AsyncDisposable {
       'no',
       '--dir',
       this.#folder.path,
-      ...this.#accessOptions(await freePort()),
+      ...this.#accessOptions(),
     ];
     this.#process = startProgram('redis-server', options, { stdio: ['ignore', 'pipe', 'inherit'] });
     let log = '';
@@ -86,20 +93,25 @@ export class RedisServer implements AsyncDisposable {
     return ['--port', '0', '--tls-port', port, '--tls-cluster', 'yes', '--tls-auth-clients', 'no', ...files];
   }
 
-  #accessOptions(busPort: number): string[] {
+  #accessOptions(): string[] {
     const { user, isCluster } = this.#options;
     return [
       ...(user === undefined
         ? []
         : ['--user', user.name, 'on', `>${user.password}`, '~*', '+@all', '--user', 'default', 'off']),
-      ...(isCluster === true
+      ...(isCluster === true || isCluster === 'node'
         ? [
+            // Copies of a node need not wait for others.
+            '--repl-diskless-sync-delay',
+            '0',
+            '--cluster-node-timeout',
+            '2000',
             '--cluster-enabled',
             'yes',
             '--cluster-announce-ip',
             '127.0.0.1',
             '--cluster-port',
-            String(busPort),
+            String(this.busPort),
           ]
         : []),
     ];

@@ -1,0 +1,40 @@
+import { getCACertificates } from 'node:tls';
+
+import { buildConnector } from 'undici';
+
+import type { ReadFile } from '../config/config-files.ts';
+
+/** Paths of PEM files for connections to other replicas. */
+export interface PeerTlsPaths {
+  /** Authority of their certificates, besides the default ones. */
+  readonly ca: string | undefined;
+  /** Shown to replicas that want client certificates. */
+  readonly client: { readonly cert: string; readonly key: string } | undefined;
+}
+
+const CONNECT_TIMEOUT_MS = 1_000;
+
+/** Opens connections to other replicas. Reads the files for each of them, so renewed certificates count. */
+export function createPeerConnector({ ca, client }: PeerTlsPaths, read: ReadFile): buildConnector.connector {
+  const options = { timeout: CONNECT_TIMEOUT_MS, allowH2: false };
+  const plain = buildConnector(options);
+  const open = async (): Promise<buildConnector.connector> => {
+    const text = async (path: string): Promise<string> => String(await read(path));
+    return buildConnector({
+      ...options,
+      ...(ca === undefined ? {} : { ca: [...getCACertificates('default'), await text(ca)] }),
+      ...(client === undefined ? {} : { cert: await text(client.cert), key: await text(client.key) }),
+    });
+  };
+  const connect = async (...[asked, callback]: Parameters<buildConnector.connector>): Promise<void> => {
+    let connector = plain;
+    try {
+      if (asked.protocol === 'https:') connector = await open();
+    } catch (error) {
+      callback(error as Error, null);
+      return;
+    }
+    connector(asked, callback);
+  };
+  return (...asked) => void connect(...asked);
+}

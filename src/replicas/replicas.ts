@@ -1,0 +1,105 @@
+import type { RedisCache } from '../cache/redis-cache.ts';
+import type { BlobTier } from '../core/sources/blob-tier.ts';
+import type { Digest } from '../core/digest.ts';
+import type { Events } from '../telemetry/events.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import { Coordination } from './coordination.ts';
+import { Leases } from './leases.ts';
+import { Members } from './members.ts';
+import { PeerBlobs, type PeerBlobsDeps } from './peer-blobs.ts';
+import { PeerClient, type PeerClientDeps } from './peer-client.ts';
+import type { PeerSeal } from './peer-seal.ts';
+
+export interface ReplicasDeps extends Pick<PeerBlobsDeps, 'requestedName'>, Pick<PeerClientDeps, 'connect'> {
+  readonly redis: RedisCache;
+  readonly seal: PeerSeal;
+  /** `replica.url`; port 0 stands for the port of the registry listener. */
+  readonly url: string;
+  readonly ttlSeconds: number;
+  readonly events: Events;
+  readonly logger: Logger;
+}
+
+/** What the admin API shows of replicas. */
+export interface ReplicaList {
+  readonly replicas: readonly {
+    readonly id: string;
+    readonly url: string;
+    readonly isSelf: boolean;
+    readonly since: string;
+    readonly leases: number;
+  }[];
+  /** Blobs that this replica fetches for all. */
+  readonly leases: readonly { readonly upstream: string; readonly digest: Digest; readonly since: string }[];
+}
+
+/** This replica among those that share a Redis. */
+export class Replicas implements AsyncDisposable {
+  readonly seal: PeerSeal;
+  readonly #url: URL;
+  readonly #members: Members;
+  readonly #blobs: PeerBlobs;
+
+  constructor({ redis, seal, url, ttlSeconds, connect, requestedName, events, logger }: ReplicasDeps) {
+    this.seal = seal;
+    this.#url = new URL(url);
+    const coordination = new Coordination(redis);
+    const leaseCount = (): number => [...this.#blobs.held()].length;
+    const members = new Members({ coordination, seal, leases: leaseCount, events, logger });
+    const self = (): string => members.id;
+    const leases = new Leases({ coordination, self, ttlSeconds });
+    const client = new PeerClient({ seal, self, connect });
+    this.#members = members;
+    this.#blobs = new PeerBlobs({ leases, members, client, requestedName, events });
+  }
+
+  /** Id of this replica; empty before it has joined. */
+  get id(): string {
+    return this.#members.id;
+  }
+
+  /** The other replicas, for fills. */
+  get tier(): BlobTier {
+    return this.#blobs;
+  }
+
+  /** As {@link PeerBlobs.serves}. */
+  serves(upstream: string, digest: Digest): Promise<boolean> {
+    return this.#blobs.serves(upstream, digest);
+  }
+
+  /** @param listenerUrl URL of the registry listener, which is open */
+  async join(listenerUrl: string): Promise<void> {
+    const url = new URL(this.#url);
+    if (url.port === '0') url.port = new URL(listenerUrl).port;
+    await this.#members.join(url.origin);
+  }
+
+  /** Tells the others, and hands the leases over. */
+  async drain(): Promise<void> {
+    await Promise.all([this.#members.withdraw(), this.#blobs.drain()]);
+  }
+
+  describe(): ReplicaList {
+    const time = (ms: number): string => new Date(ms).toISOString();
+    return {
+      replicas: this.#members.all.map(({ id, url, sinceMs, leases }) => ({
+        id,
+        url,
+        isSelf: id === this.id,
+        since: time(sinceMs),
+        leases,
+      })),
+      leases: Array.from(this.#blobs.held(), ({ upstream, digest, sinceMs }) => ({
+        upstream,
+        digest,
+        since: time(sinceMs),
+      })),
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#blobs[Symbol.asyncDispose]();
+    await this.#members[Symbol.asyncDispose]();
+  }
+}

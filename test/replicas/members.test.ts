@@ -1,0 +1,132 @@
+import { beforeAll, beforeEach, expect, it } from 'vitest';
+
+import { RedisCache } from '../../src/cache/redis-cache.ts';
+import { Secret } from '../../src/core/secret.ts';
+import { Coordination } from '../../src/replicas/coordination.ts';
+import { encodeMember, memberId, parseMember } from '../../src/replicas/member.ts';
+import { Members } from '../../src/replicas/members.ts';
+import { PeerSeal } from '../../src/replicas/peer-seal.ts';
+import { Events } from '../../src/telemetry/events.ts';
+import { cleanup } from '../helpers/cleanup.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
+import { makeSecret } from '../helpers/secrets.ts';
+import { RedisServer } from '../helpers/upstreams/redis-server.ts';
+
+const KEY = 'spandrel:1:replicas';
+const WAIT = { timeout: 20_000, interval: 50 };
+const [FIRST, SECOND] = ['http://10.0.0.1:5000', 'http://10.0.0.2:5000'];
+const TOKEN = makeSecret('token of replicas');
+
+let redis: RedisServer;
+
+beforeAll(async () => {
+  redis = cleanup.use(await RedisServer.start());
+});
+
+beforeEach(async () => {
+  await redis.command('FLUSHALL');
+});
+
+async function open({
+  token = TOKEN,
+  now = Date.now,
+}: { token?: string; now?: () => number } = {}): Promise<Members> {
+  const logger = collectingLogger();
+  const events = new Events(logger);
+  const cache = cleanup.use(
+    new RedisCache({ url: new Secret(redis.url), cluster: false, ttlSeconds: 60, events }),
+  );
+  await cache.connected();
+  const coordination = new Coordination(cache);
+  const seal = new PeerSeal(new Secret(token), now);
+  return cleanup.use(new Members({ coordination, seal, leases: () => 3, events, logger }));
+}
+
+const urls = (members: Members): string[] => members.all.map(({ url }) => url).toSorted();
+
+it('replicas find each other, and do not find one that has withdrawn', async () => {
+  const [one, other] = [await open(), await open()];
+  await one.join(FIRST);
+  await other.join(SECOND);
+  expect(urls(other)).toEqual([FIRST, SECOND]);
+  expect(await one.find(memberId(SECOND))).toMatchObject({ url: SECOND, leases: 3 });
+  expect(await one.find(one.id)).toBeUndefined();
+  await other.withdraw();
+  await expect.poll(() => urls(one), WAIT).toEqual([FIRST]);
+  expect(await one.find(memberId(SECOND))).toBeUndefined();
+});
+
+it('a replica that shows no sign of life is forgotten', async () => {
+  const [one, other] = [await open(), await open()];
+  await other.join(SECOND);
+  await one.join(FIRST);
+  expect(urls(one)).toEqual([FIRST, SECOND]);
+  await other[Symbol.asyncDispose]();
+  await expect.poll(() => urls(one), WAIT).toEqual([FIRST]);
+});
+
+it('nobody makes a replica by writing to Redis: not without the token, nor with an old record', async () => {
+  const one = await open();
+  await one.join(FIRST);
+  const seal = new PeerSeal(new Secret(TOKEN));
+  const member = (url: string, atMs: number): string =>
+    seal.close('member', encodeMember({ id: '', url, boot: 'b', sinceMs: 0, atMs, leases: 0 }));
+  const forged = new PeerSeal(new Secret(makeSecret('another token'))).close(
+    'member',
+    encodeMember({ id: '', url: 'http://10.6.6.6', boot: 'b', sinceMs: 0, atMs: Date.now(), leases: 0 }),
+  );
+  const now = Date.now();
+  const records = {
+    forged,
+    old: member('http://10.6.6.7', now - 31_000),
+    future: member('http://10.6.6.8', now + 60_000),
+    'another purpose': seal.close('other', '{}'),
+    path: member('http://10.6.6.9/path', now),
+    credentials: member('http://user@10.6.6.9', now),
+    protocol: member('file:///etc', now),
+    long: member(`http://${'a'.repeat(3000)}`, now),
+    nothing: '',
+  };
+  for (const [id, record] of Object.entries(records))
+    await redis.command(`HSET ${KEY} "${id}" "${Date.now()} ${record.replaceAll('"', '\\"')}"`);
+  await redis.command(`HSET ${KEY} garbage garbage`);
+  // A right one is found, so all have been read.
+  await redis.command(
+    `HSET ${KEY} right "${Date.now() + 3_000} ${member(SECOND, now).replaceAll('"', '\\"')}"`,
+  );
+  await expect.poll(async () => (await one.find(memberId(SECOND)))?.url, WAIT).toBe(SECOND);
+  expect(urls(one)).toEqual([FIRST, SECOND]);
+});
+
+it('anything but a whole member is none', () => {
+  const right = { url: FIRST, boot: 'b', sinceMs: 1, atMs: 2, leases: 0 };
+  expect(parseMember(JSON.stringify(right))).toMatchObject({ id: memberId(FIRST), url: FIRST });
+  for (const wrong of [
+    '',
+    '{',
+    'null',
+    '[]',
+    '1',
+    ...Object.keys(right).flatMap((key) =>
+      [undefined, null, -1, 1.5, '', {}, []].map((value) => JSON.stringify({ ...right, [key]: value })),
+    ),
+  ])
+    if (wrong !== JSON.stringify({ ...right, boot: '' })) expect(parseMember(wrong), wrong).toBeUndefined();
+});
+
+it('a replica whose clock is wrong is not asked', async () => {
+  const [one, late] = [await open(), await open({ now: () => Date.now() - 60_000 })];
+  await late.join(SECOND);
+  await one.join(FIRST);
+  expect(urls(one)).toEqual([FIRST]);
+});
+
+it('without Redis nobody is known to live, and with it again all are', async () => {
+  const [one, other] = [await open(), await open()];
+  await other.join(SECOND);
+  await one.join(FIRST);
+  await redis.stop();
+  await expect.poll(() => urls(one), WAIT).toEqual([]);
+  await redis.resume();
+  await expect.poll(() => urls(one), WAIT).toEqual([FIRST, SECOND]);
+});
