@@ -5,6 +5,7 @@ import { readReplicaToken } from './cache/read-replica-token.ts';
 import { PeerAccess } from './http/access/peer-access.ts';
 import { createPeerConnector } from './replicas/create-peer-connector.ts';
 import { PeerSeal } from './replicas/peer-seal.ts';
+import { readReplicaAuthority } from './replicas/read-replica-authority.ts';
 import { Replicas } from './replicas/replicas.ts';
 import type { Events } from './telemetry/events.ts';
 import type { Logger } from './telemetry/logger.ts';
@@ -25,7 +26,7 @@ export interface CreatedReplicas {
 
 /**
  * Creates what this replica and others do together, if `replica.url` is set. It has not joined them yet.
- * @throws SpandrelError CONFIG_INVALID for an invalid token file
+ * @throws SpandrelError CONFIG_INVALID for an invalid file of the token or the authority
  */
 export async function createReplicas(
   { replica, cache, listen, upstreams = [] }: Pick<Config, 'replica' | 'cache' | 'listen' | 'upstreams'>,
@@ -35,6 +36,7 @@ export async function createReplicas(
   const token = await readReplicaToken(replica, readFile);
   if (url === undefined || token === undefined || redis === undefined)
     return { replicas: undefined, peerAccess: undefined };
+  await readReplicaAuthority(replica, readFile);
   const { cert, key, clientCa } = listen.tls;
   const isClient = clientCa !== undefined && cert !== undefined && key !== undefined;
   const prefixes = new Map(upstreams.map(({ name, repositoryPrefix }) => [name, repositoryPrefix]));

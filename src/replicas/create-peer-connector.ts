@@ -3,6 +3,7 @@ import { getCACertificates } from 'node:tls';
 import { buildConnector } from 'undici';
 
 import type { ReadFile } from '../config/config-files.ts';
+import { readReplicaAuthority } from './read-replica-authority.ts';
 
 /** Paths of PEM files for connections to other replicas. */
 export interface PeerTlsPaths {
@@ -20,9 +21,10 @@ export function createPeerConnector({ ca, client }: PeerTlsPaths, read: ReadFile
   const plain = buildConnector(options);
   const open = async (): Promise<buildConnector.connector> => {
     const text = async (path: string): Promise<string> => String(await read(path));
+    const authority = await readReplicaAuthority({ ca }, read);
     return buildConnector({
       ...options,
-      ...(ca === undefined ? {} : { ca: [...getCACertificates('default'), await text(ca)] }),
+      ...(authority === undefined ? {} : { ca: [...getCACertificates('default'), authority] }),
       ...(client === undefined ? {} : { cert: await text(client.cert), key: await text(client.key) }),
     });
   };

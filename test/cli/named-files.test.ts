@@ -60,6 +60,8 @@ beforeAll(async () => {
     'cache.redis.ca': await readFile(caFile),
     'cache.redis.passwordFile': `${password}\n`,
     'cache.redis.keyFile': `${makeSecret('key of Redis')}\n`,
+    'replica.tokenFile': `${makeSecret('token of replicas')}\n`,
+    'replica.ca': await readFile(caFile),
     'access.htpasswdFile': `alice:${await hash('wonderland', 4)}\n`,
     'upstreams[].ca': await readFile(caFile),
     'upstreams[].cert': await readFile(client.cert),
@@ -100,6 +102,11 @@ async function writeConfig(missing = 'none'): Promise<string> {
         ca: at('cache.redis.ca'),
         keyFile: at('cache.redis.keyFile'),
       },
+    },
+    replica: {
+      url: 'https://127.0.0.1:0',
+      tokenFile: at('replica.tokenFile'),
+      ca: at('replica.ca'),
     },
     access: { kind: 'htpasswd', htpasswdFile: at('access.htpasswdFile') },
     upstreams: [

@@ -1,6 +1,7 @@
 import { access, constants, readFile, statfs } from 'node:fs/promises';
 
 import { openRedis } from '../../cache/open-redis.ts';
+import { readReplicaToken } from '../../cache/read-replica-token.ts';
 import { Patience } from '../../cache/patience.ts';
 import { credentialFiles, type ReadFile } from '../../config/config-files.ts';
 import type { Config } from '../../config/config-keys.ts';
@@ -16,6 +17,7 @@ import {
   readCertificateDates,
 } from '../../http/listener/certificate-dates.ts';
 import { readTlsMaterial } from '../../http/listener/tls-material.ts';
+import { readReplicaAuthority } from '../../replicas/read-replica-authority.ts';
 import { Events } from '../../telemetry/events.ts';
 import { silentLogger } from '../../telemetry/logger.ts';
 import { type Finding, Report } from './finding.ts';
@@ -101,10 +103,13 @@ async function checkCredentialFiles(report: Report, upstreams: readonly Upstream
 async function checkRules(report: Report, config: Config, read: ReadFile): Promise<void> {
   const { htpasswdFile } = config.access;
   const { tokenFile } = config.admin;
+  const { replica } = config;
   const deps = { patience: new Patience(0), events: new Events(silentLogger()), readFile: read };
   for (const [key, path, create] of [
     ['access.htpasswdFile', htpasswdFile, () => createAccessRules(config, deps)],
     ['admin.tokenFile', tokenFile, () => createAdminRules(config, read)],
+    ['replica.tokenFile', replica.tokenFile, () => readReplicaToken(replica, read)],
+    ['replica.ca', replica.ca, () => readReplicaAuthority(replica, read)],
   ] as const)
     try {
       await create();

@@ -170,6 +170,7 @@ describe('the admin API', () => {
     await request('GET /readyz', { app: guarded });
     await request('GET /metrics');
     await request('GET /api/openapi.json');
+    await request('GET /api/v1/replicas');
 
     const { id } = (await request('POST /api/v1/warm', {
       body: { image: 'hub/app:latest' },
