@@ -34,10 +34,16 @@ beforeAll(async () => {
 });
 
 describe('spandrel/client, as npm pack gives it', () => {
-  it('has types that a strict program compiles with', async () => {
+  it.each([
+    ['node16', 'node16'],
+    ['nodenext', 'nodenext'],
+    ['esnext', 'bundler'],
+  ])('has types that a strict program compiles with: module %s, resolved by %s', async (...options) => {
+    const [module, resolution] = options;
     const types = join(ROOT, 'node_modules/@types');
     const flags = ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--target', 'es2024'];
-    const modules = ['--module', 'nodenext', '--typeRoots', types, '--types', 'node'];
+    const resolved = ['--module', module, '--moduleResolution', resolution];
+    const modules = [...resolved, '--typeRoots', types, '--types', 'node'];
     const wrong = (await readFile(join(project, 'client.ts'), 'utf8')).replace('lazy }', 'lazily }');
     await writeFile(join(project, 'wrong.ts'), wrong);
     const { stdout } = await tryProgram('tsc', [...flags, ...modules, 'client.ts', 'wrong.ts'], {

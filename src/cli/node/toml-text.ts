@@ -22,13 +22,17 @@ interface Header {
  */
 export class TomlText {
   readonly #name: string;
+  /** Of all lines, or of those that have no carriage return. */
+  readonly #lineEnd: string;
+  /** Lines end in a line feed. */
   #text: string;
 
   /** @param name of the file, for errors. @throws SpandrelError CONFIG_INVALID if the text is no TOML */
   constructor(name: string, text: string) {
     this.#name = name;
-    this.#text = text;
-    this.#parse(text);
+    this.#lineEnd = /\r\n/.test(text) && !/(^|[^\r])\n/.test(text) ? '\r\n' : '\n';
+    this.#text = text.replaceAll(this.#lineEnd, '\n');
+    this.#parse(this.#text);
   }
 
   get value(): TomlTable {
@@ -36,7 +40,7 @@ export class TomlText {
   }
 
   toString(): string {
-    return this.#text;
+    return this.#text.replaceAll('\n', this.#lineEnd);
   }
 
   /**
@@ -66,7 +70,7 @@ export class TomlText {
     const block = printBlock(`[${printPath([...parent, name])}]`, entries);
     const isSibling = ({ path }: Header): boolean =>
       path.length > parent.length && isDeepStrictEqual(path.slice(0, parent.length), parent);
-    this.#replace(this.#withBlock(block, isSibling), wanted, [...parent, name], entries);
+    this.#replace(withBlock(this.#text, block, isSibling), wanted, [...parent, name], entries);
   }
 
   /**
@@ -82,18 +86,17 @@ export class TomlText {
     place[name] = [entries as TomlTable, ...items];
     const block = printBlock(`[[${printPath(array)}]]`, entries);
     const isSame = ({ path, isArray }: Header): boolean => isArray && isDeepStrictEqual(path, array);
-    this.#replace(this.#withBlock(block, isSame), wanted, array, entries);
+    const text = items.length === 0 ? this.#withoutKey(array.slice(0, -1), name) : this.#text;
+    this.#replace(withBlock(text, block, isSame), wanted, array, entries);
   }
 
   #withKey(table: readonly string[], key: string, value: TomlEntries[string]): string {
     const lines = this.#text.split('\n');
-    const headers = findHeaders(lines);
-    const header = headers.find(({ path, isArray }) => !isArray && isDeepStrictEqual(path, table));
-    if (header === undefined && table.length > 0)
+    const place = findTable(lines, table);
+    if (place === undefined)
       return appendBlock(this.#text, printBlock(`[${printPath(table)}]`, { [key]: value }));
-    const start = header === undefined ? 0 : header.line + 1;
-    const end = headers.find(({ line }) => line >= start)?.line ?? lines.length;
-    const existing = lines.findIndex((line, at) => at >= start && at < end && keyOf(line) === key);
+    const { start, end } = place;
+    const existing = findKey(lines, place, key);
     if (existing !== -1) {
       lines[existing] = replaceValue(lines[existing] ?? '', value);
       return lines.join('\n');
@@ -106,16 +109,11 @@ export class TomlText {
     return lines.join('\n');
   }
 
-  /** With a block in front of the first header that `isNext` accepts, else at the end. */
-  #withBlock(block: string, isNext: (header: Header) => boolean): string {
+  #withoutKey(table: readonly string[], key: string): string {
     const lines = this.#text.split('\n');
-    const next = findHeaders(lines).find(isNext);
-    if (next === undefined) return appendBlock(this.#text, block);
-    let { line } = next;
-    // Comments above the header belong to it.
-    while (line > 0 && /^\s*#/.test(lines[line - 1] ?? '')) line--;
-    lines.splice(line, 0, ...block.split('\n'));
-    return lines.join('\n');
+    const place = findTable(lines, table);
+    const existing = place === undefined ? -1 : findKey(lines, place, key);
+    return lines.filter((_, at) => at !== existing).join('\n');
   }
 
   #replace(text: string, wanted: TomlTable, table: readonly string[], entries: TomlEntries): void {
@@ -173,6 +171,38 @@ function makeTable(value: TomlTable, path: readonly string[]): TomlTable | undef
     found = next;
   }
   return found;
+}
+
+/** With a block in front of the first header that `isNext` accepts, else at the end. */
+function withBlock(text: string, block: string, isNext: (header: Header) => boolean): string {
+  const lines = text.split('\n');
+  const next = findHeaders(lines).find(isNext);
+  if (next === undefined) return appendBlock(text, block);
+  let { line } = next;
+  // Comments above the header belong to it.
+  while (line > 0 && /^\s*#/.test(lines[line - 1] ?? '')) line--;
+  lines.splice(line, 0, ...block.split('\n'));
+  return lines.join('\n');
+}
+
+/** Lines below the header of a table, up to the next one. */
+interface TableLines {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** `undefined` if the table has no header. The table of the file needs none. */
+function findTable(lines: readonly string[], table: readonly string[]): TableLines | undefined {
+  const headers = findHeaders(lines);
+  const header = headers.find(({ path, isArray }) => !isArray && isDeepStrictEqual(path, table));
+  if (header === undefined && table.length > 0) return undefined;
+  const start = header === undefined ? 0 : header.line + 1;
+  return { start, end: headers.find(({ line }) => line >= start)?.line ?? lines.length };
+}
+
+/** The line of a key; -1 if there is none. */
+function findKey(lines: readonly string[], { start, end }: TableLines, key: string): number {
+  return lines.findIndex((line, at) => at >= start && at < end && keyOf(line) === key);
 }
 
 function findHeaders(lines: readonly string[]): Header[] {

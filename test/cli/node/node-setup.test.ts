@@ -38,6 +38,9 @@ describe('spandrel node setup', () => {
     ['layout 3, plain HTTP on the node', CONFIG_V3, 'http://127.0.0.1:5000', ['docker.io']],
     ['an empty file', '', PROXY, ['docker.io']],
     ['layout 3, no registry but the proxy', CONFIG_V3, HTTP_PROXY, []],
+    ['layout 2, lines of Windows', CONFIG_V2.replaceAll('\n', '\r\n'), PROXY, ['docker.io']],
+    ['layout 3, no unpacking yet', CONFIG_V3.replace(/\[\[[^]*/, 'unpack_config = []\n'), PROXY, [ECR]],
+    ['layout 1, no end of the last line', '[plugins.cri]\n  sandbox_image = "pause"', PROXY, [ECR]],
   ])(
     '%s: doctor finds nothing wrong, a second run changes nothing, --undo restores all',
     async (...given) => {
@@ -77,6 +80,12 @@ describe('spandrel node setup', () => {
         },
       },
     ]);
+  });
+
+  it('keeps the line ends of a file', async () => {
+    const node = await nodeWith({ ...LAZY_NODE, [CONFIG]: CONFIG_V2.replaceAll('\n', '\r\n') });
+    await setUp(node, '--proxy', PROXY, '--registry', 'docker.io', '--lazy');
+    expect(await textOf(node, CONFIG)).not.toMatch(/[^\r]\n/);
   });
 
   it('containerd itself reads what was written into its default file', async () => {
