@@ -108,8 +108,15 @@ async function setTag(
     );
   }
   if (now === top.digest) return false;
-  await output.tag(tag, top);
-  return true;
+  try {
+    await output.tag(tag, top);
+    return true;
+  } catch (error) {
+    // Another replica, or an attempt whose response was lost, has set it meanwhile.
+    if (isSpandrelError(error, 'TAG_IMMUTABLE') && (await readTag(target, tag, signal)) === top.digest)
+      return false;
+    throw error;
+  }
 }
 
 async function readTag(

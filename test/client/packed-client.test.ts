@@ -35,7 +35,6 @@ beforeAll(async () => {
 
 describe('spandrel/client, as npm pack gives it', () => {
   it.each([
-    ['node16', 'node16'],
     ['nodenext', 'nodenext'],
     ['esnext', 'bundler'],
   ])('has types that a strict program compiles with: module %s, resolved by %s', async (...options) => {

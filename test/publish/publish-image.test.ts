@@ -180,6 +180,23 @@ describe('publishImage', () => {
     });
   });
 
+  it('finds an immutable tag right that another replica sets at the same moment', async () => {
+    const untouched = await start();
+    const { top } = await publish(untouched);
+    if (top === undefined) throw new Error('there is no converted image');
+    const registry = await start({ pushes: { immutableTags: true } });
+    registry.faults.set([
+      {
+        match: { method: 'PUT', path: /manifests\/latest-soci$/ },
+        times: 1,
+        action: { kind: 'hold', until: Promise.resolve() },
+        onUse: () => void registry.addManifest('app', 'latest-soci', top.bytes, top.mediaType),
+      },
+    ]);
+    expect(await publish(registry)).toMatchObject({ isTagged: false });
+    expect(registry.content.manifest('app', 'latest-soci').digest).toBe(top.digest);
+  });
+
   it('goes on with a layer where its transfer broke, and keeps no file of it', async () => {
     const registry = await start();
     const wanted = await publish(registry, { isDryRun: true });
