@@ -123,6 +123,7 @@ export async function createApp(
       environment,
       tracer,
       logger,
+      sharers: () => replicas?.count ?? 1,
     }),
   );
 
@@ -297,7 +298,7 @@ export async function createApp(
   const shownImages = new ImageManifests({ manifests: lostDocuments.listed, configs });
   const shown = { manifests: lostDocuments, images: shownImages, layers };
   const pullLog = new PullLog(knownLayers, events);
-  const jobParts = { upstreams, ztocs, spanBytes: config.index.spanBytes, pause };
+  const jobParts = { upstreams, replicas, ztocs, spanBytes: config.index.spanBytes, pause };
   const { imageJobs, publications } = createImageJobs({ ...imageParts, ...lazyParts, ...jobParts });
   opening.use(imageJobs);
   const trees = new ImageTrees({ pool: treePool, ...imageTreeSizes(config.cache.memoryBytes), events });

@@ -74,6 +74,7 @@ export class Members implements AsyncDisposable {
   #timer: NodeJS.Timeout | undefined;
   #renewing: Promise<void> | undefined;
   #isWithdrawn = false;
+  #count = 1;
   #taken = 0;
   /** Whose clock was found to be wrong. */
   readonly #strayClocks = new Set<string>();
@@ -100,6 +101,11 @@ export class Members implements AsyncDisposable {
     this.#isWithdrawn = true;
     await this.#renewing;
     await this.#deps.coordination.run(WITHDRAW, KEY, [this.id]);
+  }
+
+  /** How many there are, this one included; as many as last known while Redis is away. */
+  get count(): number {
+    return this.#count;
   }
 
   /** Those that were heard of within some seconds, this one too. */
@@ -150,6 +156,7 @@ export class Members implements AsyncDisposable {
       if (member !== undefined && this.#isCurrent(member))
         this.#seen.set(member.id, { ...member, silentMs: Number(records[place]) });
     }
+    this.#count = Math.max(1, this.#seen.size);
     this.#deps.events.replicas.membersSeen(this.#seen.size);
     for (const id of this.#newest.keys()) if (!this.#seen.has(id)) this.#newest.delete(id);
   }

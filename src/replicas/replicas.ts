@@ -58,6 +58,16 @@ export class Replicas implements AsyncDisposable {
     return this.#members.id;
   }
 
+  /** As {@link Members.count}. */
+  get count(): number {
+    return this.#members.count;
+  }
+
+  /** Ids of all that are alive, this one included. */
+  get ids(): readonly string[] {
+    return this.#members.all.map(({ id }) => id);
+  }
+
   /** The other replicas, for fills. */
   get tier(): BlobTier {
     return this.#blobs;

@@ -48,6 +48,8 @@ export interface RegistryClientDeps {
   readonly logger: Logger;
   /** Waits between retries. */
   readonly pause?: Pause | undefined;
+  /** Replicas that share `requestsPerSecond`, this one included; default one. */
+  readonly sharers?: (() => number) | undefined;
   /** Milliseconds of a clock that only goes forward. */
   readonly now?: (() => number) | undefined;
 }
@@ -89,6 +91,7 @@ export class RegistryClient implements AsyncDisposable {
     tracer,
     logger,
     pause,
+    sharers,
     now,
   }: RegistryClientDeps) {
     this.name = config.name;
@@ -115,6 +118,7 @@ export class RegistryClient implements AsyncDisposable {
       tracer,
       logger,
       pause,
+      sharers,
       now,
     });
     this.#sizes = new BlobSizes(this.#api);

@@ -14,12 +14,14 @@ export class Allowance {
   /**
    * Takes one request and returns how long it must wait, in ms. Takes nothing and returns `undefined` if the
    * wait would exceed `longestWaitMs`.
+   * @param sharers how many take from the rate now; each has an equal part of it
    */
-  take(nowMs: number, longestWaitMs: number): number | undefined {
-    const slotMs = Math.max(this.#nextMs, nowMs - 1000 + this.#intervalMs);
+  take(nowMs: number, longestWaitMs: number, sharers = 1): number | undefined {
+    const intervalMs = this.#intervalMs * sharers;
+    const slotMs = Math.max(this.#nextMs, nowMs - 1000 + intervalMs);
     const waitMs = Math.max(0, Math.round(slotMs - nowMs));
     if (waitMs > longestWaitMs) return undefined;
-    this.#nextMs = slotMs + this.#intervalMs;
+    this.#nextMs = slotMs + intervalMs;
     return waitMs;
   }
 }

@@ -104,10 +104,12 @@ export class ImageJobs implements AsyncDisposable {
   /** When the caller learns of the job, every replica knows it. */
   async #begin(order: JobOrder): Promise<ImageJobView> {
     const job = this.#order(order);
+    const { sharedJobs } = this.#deps;
     const view = await job.view();
-    await this.#deps.sharedJobs.note(view);
+    await sharedJobs.note(view);
+    await sharedJobs.noteList([...this.#jobs.keys()].toReversed());
     // What is told last counts.
-    if (job.hasEnded) await this.#deps.sharedJobs.note(await job.view());
+    if (job.hasEnded) await sharedJobs.note(await job.view());
     return view;
   }
 
@@ -121,9 +123,12 @@ export class ImageJobs implements AsyncDisposable {
     return this.#jobs.get(id)?.view() ?? this.#deps.sharedJobs.find(id);
   }
 
-  /** The jobs of this replica, newest first. */
+  /** Newest first. */
   async list(): Promise<ImageJobView[]> {
-    return Promise.all([...this.#jobs.values()].toReversed().map((job) => job.view()));
+    const own = await Promise.all([...this.#jobs.values()].toReversed().map((job) => job.view()));
+    const others = await this.#deps.sharedJobs.listOthers();
+    if (others.length === 0) return own;
+    return [...own, ...others].toSorted((a, b) => (a.createdAt < b.createdAt ? 1 : -1));
   }
 
   #add(order: JobOrder): ImageJob {

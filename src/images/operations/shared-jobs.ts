@@ -4,6 +4,9 @@ import { sharedAgeMs, steadyNow } from '../../core/steady-now.ts';
 import type { ImageJobView } from './image-job-view.ts';
 
 const KEY_PREFIX = 'job:1:';
+const LIST_PREFIX = 'jobs:1:';
+/** Of each other replica. */
+const MAX_LISTED = 100;
 /** Without a sign of life for this long, the replica that ran a job is gone. */
 const SILENCE_MS = 15_000;
 
@@ -12,13 +15,24 @@ interface Noted {
   readonly atMs: number;
 }
 
+/** The replicas that are alive, by id. */
+export interface JobReplicas {
+  readonly id: string;
+  readonly ids: readonly string[];
+}
+
 /** Jobs as the replicas that run them last described them, so that every replica can be asked about them. */
 export class SharedJobs {
   readonly #shared: ByteCache | undefined;
+  readonly #replicas: JobReplicas | undefined;
 
-  /** @param shared used only if it is authentic: else anybody could tell stories */
-  constructor(shared: ByteCache | undefined) {
+  /**
+   * @param shared used only if it is authentic: else anybody could tell stories
+   * @param replicas whose jobs are listed
+   */
+  constructor(shared: ByteCache | undefined, replicas?: JobReplicas) {
     this.#shared = shared?.isAuthentic === true ? shared : undefined;
+    this.#replicas = replicas;
   }
 
   /** Whether there are others to tell. */
@@ -30,6 +44,27 @@ export class SharedJobs {
   async note(job: ImageJobView): Promise<void> {
     const noted: Noted = { job, atMs: steadyNow() };
     await this.#shared?.set(KEY_PREFIX + job.id, Buffer.from(JSON.stringify(noted)));
+  }
+
+  /** @param ids the jobs of this replica, newest first */
+  async noteList(ids: readonly string[]): Promise<void> {
+    if (this.#replicas === undefined) return;
+    const bytes = Buffer.from(JSON.stringify(ids.slice(0, MAX_LISTED)));
+    await this.#shared?.set(LIST_PREFIX + this.#replicas.id, bytes);
+  }
+
+  /** The newest jobs of the other replicas that are alive. */
+  async listOthers(): Promise<ImageJobView[]> {
+    const { id: self, ids: all } = this.#replicas ?? { id: '', ids: [] };
+    const lists = all.filter((id) => id !== self).map((id) => this.#listOf(id));
+    const jobs = (await Promise.all(lists)).flat().map((id) => this.find(id));
+    return (await Promise.all(jobs)).filter((job) => job !== undefined);
+  }
+
+  async #listOf(replica: string): Promise<string[]> {
+    const hit = await this.#shared?.get(LIST_PREFIX + replica);
+    const ids = hit && tryParseJson(Buffer.from(hit.bytes).toString());
+    return Array.isArray(ids) ? ids.slice(0, MAX_LISTED).map(String) : [];
   }
 
   /** A job of another replica, or of an earlier process. It has failed if that is gone. */

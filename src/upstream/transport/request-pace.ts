@@ -11,6 +11,8 @@ export interface RequestPaceOptions {
   /** A request that would wait longer fails. */
   readonly longestWaitMs: number;
   readonly pause: Pause;
+  /** Replicas that share the rates, this one included; default one. */
+  readonly sharers?: (() => number) | undefined;
   readonly events: Events;
   /** Milliseconds of a clock that only goes forward. */
   readonly now?: (() => number) | undefined;
@@ -38,9 +40,9 @@ export class RequestPace {
   async admit(kind: UpstreamRequestKind, signal: AbortSignal | undefined): Promise<void> {
     const allowance = this.#allowances.get(kind);
     if (allowance === undefined) return;
-    const { upstream, rates, longestWaitMs, pause, events } = this.#options;
+    const { upstream, rates, longestWaitMs, pause, sharers, events } = this.#options;
     const limit = `its requestsPerSecond.${kind} (${rates[kind]})`;
-    const waitMs = allowance.take(this.#now(), longestWaitMs);
+    const waitMs = allowance.take(this.#now(), longestWaitMs, sharers?.());
     if (waitMs === undefined) {
       const words = `upstream ${upstream}: more ${kind} requests than ${limit} allows`;
       throw new SpandrelError('UPSTREAM_THROTTLED', words);

@@ -46,6 +46,8 @@ export interface TransportOptions {
   readonly tracer?: Tracer | undefined;
   readonly logger: Logger;
   readonly pause?: Pause | undefined;
+  /** As {@link RequestPaceOptions.sharers}. */
+  readonly sharers?: (() => number) | undefined;
   /** Milliseconds of a clock that only goes forward. */
   readonly now?: (() => number) | undefined;
 }
@@ -109,6 +111,7 @@ export class Transport implements AsyncDisposable {
       rates,
       longestWaitMs: timing.headersTimeoutMs,
       pause: this.#pause,
+      sharers: options.sharers,
       events,
     });
     this.#circuits = new Circuits({ upstream, options: timing.circuit, events });
