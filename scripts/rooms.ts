@@ -62,6 +62,11 @@ export const FLOORS: readonly (readonly Room[])[] = [
       purpose: 'other replicas: which there are, who fetches or builds what, blobs from them',
       libraries: ['undici'],
     },
+    {
+      name: 'durable',
+      purpose: 'the object store behind the disk: blobs and records, written behind',
+      libraries: ['undici', '@aws-sdk/client-s3', '@aws-sdk/s3-request-presigner'],
+    },
   ],
   [
     { name: 'blobs', purpose: 'the blob store on disk: files, fills, reads, verification, eviction' },

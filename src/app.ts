@@ -53,6 +53,7 @@ import { ServedRepositories } from './images/operations/served-repositories.ts';
 import { chooseEngine } from './inflate/choose-engine.ts';
 import { ZtocJudge } from './spans/ztoc-judge.ts';
 import { createBootLayers } from './create-boot-layers.ts';
+import { createDurableTier } from './create-durable-tier.ts';
 import { createContents } from './create-contents.ts';
 import type { BootProfiles } from './boot/boot-profile.ts';
 import { TarRecords } from './images/proofs/tar-records.ts';
@@ -113,6 +114,7 @@ export async function createApp(
   if (redis !== undefined) opening.use(redis);
   const replicaDeps = { opening, redis, readFile: readNamedFile, events, logger };
   const { replicas, peerAccess } = await createReplicas(config, replicaDeps);
+  const { shared, ...durable } = await createDurableTier(config, redis, { readNamedFile, events, logger });
 
   const upstreams = opening.use(
     await createUpstreams({
@@ -140,18 +142,18 @@ export async function createApp(
       fill,
       health,
       scrub: { bytesPerSecond: scrub },
-      tiers: replicas === undefined ? [] : [replicas.tier],
+      tiers: [...(replicas === undefined ? [] : [replicas.tier]), ...durable.tiers],
       events,
       tracer,
       logger,
     }),
   );
+  opening.use(durable.copyFrom(blobs));
   events.watchStore(() => blobs.state());
   const ztocs = new ZtocStore(files.open('ztoc'));
   const tarZtocs = new ZtocStore(files.open('tarZtoc'));
-  const manifestStore = new ManifestStore(files.open('manifest', { durable: false }));
-  const origins = new Origins({ files: files.open('origin', { durable: false }), shared: redis });
-
+  const manifestStore = new ManifestStore(files.open('manifest', { durable: false }), durable.lasting);
+  const origins = new Origins({ files: files.open('origin', { durable: false }), shared });
   const { buildPool, spanPool, treePool, profilePool, bootPool } = openPools(config, { opening, events });
 
   const { engine, wasmFault } = chooseEngine(config.inflate.engine);
@@ -162,7 +164,7 @@ export async function createApp(
     files,
     ztocs,
     tarZtocs,
-    shared: redis,
+    shared,
     pool: buildPool,
     engine,
     events,
@@ -183,7 +185,6 @@ export async function createApp(
     events,
   });
   const { maxSkippedBytes } = config.limits;
-
   const negativeAgeMs = config.manifests.negativeSeconds * 1000;
   const pauses = growingPauses(negativeAgeMs);
   const knownLayers = new KnownLayers();
@@ -195,7 +196,8 @@ export async function createApp(
     root,
     blobs,
     indexes,
-    shared: redis,
+    shared,
+    redis,
     proofSeconds: config.access.proofSeconds,
     patience,
     events,
@@ -205,6 +207,7 @@ export async function createApp(
       store: manifestStore,
       proofs,
       sharedTags: new SharedTags(redis),
+      lasting: durable.lasting,
       tags: files.open('tag', { durable: false }),
       knownLayers,
       tagAgeMs: config.manifests.tagSeconds * 1000,
@@ -223,7 +226,7 @@ export async function createApp(
       judge: opening.use(new ZtocJudge({ ...building, indexes })),
       pool: spanPool,
       limits: config.limits,
-      verdicts: new ZtocVerdicts({ files: files.open('refusal'), shared: redis }),
+      verdicts: new ZtocVerdicts({ files: files.open('refusal'), shared }),
       pauses,
       patience,
       events,
@@ -234,7 +237,7 @@ export async function createApp(
   const configs = new ImageConfigs({ proofs, blobs, logger });
   const tarRecords = opening.use(TarRecords.open(join(root, 'records', 'tars'), recorded));
   const learned = opening.use(
-    LearnedProfiles.open(join(root, 'records', 'profiles'), { ...recorded, shared: redis }),
+    LearnedProfiles.open(join(root, 'records', 'profiles'), { ...recorded, shared }),
   );
   const profiles = options.profiles ?? learned;
   const tarSpanBytes = config.index.inflatedSpanBytes;
@@ -257,7 +260,7 @@ export async function createApp(
     ...recorded,
     opening,
     root,
-    shared: redis,
+    shared,
     profiles,
     blobs,
     layers,
@@ -282,7 +285,7 @@ export async function createApp(
     tarSpans,
     records: tarRecords,
     ...bootParts,
-    shared: redis,
+    shared,
     pushed,
     policies,
     store: manifestStore,
@@ -298,11 +301,10 @@ export async function createApp(
   const shownImages = new ImageManifests({ manifests: lostDocuments.listed, configs });
   const shown = { manifests: lostDocuments, images: shownImages, layers };
   const pullLog = new PullLog(knownLayers, events);
-  const jobParts = { upstreams, replicas, ztocs, spanBytes: config.index.spanBytes, pause };
+  const jobParts = { upstreams, replicas, ztocs, spanBytes: config.index.spanBytes, pause, shared: redis };
   const { imageJobs, publications } = createImageJobs({ ...imageParts, ...lazyParts, ...jobParts });
   opening.use(imageJobs);
   const trees = new ImageTrees({ pool: treePool, ...imageTreeSizes(config.cache.memoryBytes), events });
-
   const rules = await createAccessRules(config, { patience, events, readFile: readNamedFile });
   const gate = new AccessGate(rules, peerAccess);
   const tls = {
@@ -312,6 +314,8 @@ export async function createApp(
   const contents = createContents({
     ...imageParts,
     ...lazyParts,
+    shared: redis,
+    redirect: { mode: config.redirect.blobs, locate: durable.locate },
     ztocs: [ztocs, tarZtocs],
     blobs,
     manifestStore,
@@ -342,7 +346,7 @@ export async function createApp(
   let stopping = false;
   const guard = new AdminGuard(await createAdminRules(config, readNamedFile));
   const listeners = (): Connections[] => Object.values(connections);
-  const checked = { accepting: () => !stopping, blobs, clients: upstreams.clients, events };
+  const checked = { accepting: () => !stopping, blobs, clients: upstreams.clients, durable: durable.tier };
   const admin = createAdminServer({
     guard,
     profiles: learned,
@@ -351,7 +355,13 @@ export async function createApp(
     tls: tls.admin,
     limits: config.limits,
     blobs,
-    readiness: new ReadinessChecks({ ...checked, redis, connections: listeners, required: config.ready }),
+    readiness: new ReadinessChecks({
+      ...checked,
+      events,
+      redis,
+      connections: listeners,
+      required: config.ready,
+    }),
     imageJobs,
     publications,
     servedImages,
@@ -359,10 +369,10 @@ export async function createApp(
     logger,
   });
 
-  const shared = { limits: config.limits, events };
+  const limited = { limits: config.limits, events };
   const connections = {
-    listen: new Connections({ ...shared, server: registry.server, listener: 'listen', tls: tls.listen }),
-    admin: new Connections({ ...shared, server: admin.server, listener: 'admin', tls: tls.admin }),
+    listen: new Connections({ ...limited, server: registry.server, listener: 'listen', tls: tls.listen }),
+    admin: new Connections({ ...limited, server: admin.server, listener: 'admin', tls: tls.admin }),
   };
   const live = new LiveSettings(config, { gate, guard, policies, connections, patience, events, logger });
 

@@ -5,6 +5,7 @@ import { LayerContents, type LayerContentsDeps } from './images/contents/layer-c
 import { ManifestContents, type ManifestContentsDeps } from './images/contents/manifest-contents.ts';
 import { TarContents, type TarContentsDeps } from './images/contents/tar-contents.ts';
 import type { ManifestStore } from './images/documents/manifest-store.ts';
+import { BlobRedirects, type BlobRedirectsDeps } from './images/contents/blob-redirects.ts';
 import { ConfigGate } from './images/contents/config-gate.ts';
 import { SharedPulls } from './images/contents/shared-pulls.ts';
 import { DerivedBlobs, type DerivedBlobsDeps } from './images/lazy/derived-blobs.ts';
@@ -17,9 +18,10 @@ export type CreateContentsDeps = Omit<
     LayerContentsDeps &
     ManifestContentsDeps &
     TarContentsDeps,
-  'bootContents' | 'configGate' | 'derivedBlobs' | 'maxBytes' | 'tarContents'
+  'bootContents' | 'configGate' | 'derivedBlobs' | 'maxBytes' | 'redirects' | 'tarContents'
 > & {
   readonly manifestStore: ManifestStore;
+  readonly redirect: Pick<BlobRedirectsDeps, 'mode' | 'locate'>;
   /** Where replicas note what they have sent to a node. */
   readonly shared: ByteCache | undefined;
   /** `cache.memoryBytes`. */
@@ -40,9 +42,17 @@ export function createContents(deps: CreateContentsDeps): CreatedContents {
   const derivedBlobs = new DerivedBlobs({ ...deps, maxBytes: Math.max(deps.memoryBytes, MIN_ZTOC_BYTES) });
   const tarContents = new TarContents(deps);
   const bootContents = new BootContents(deps);
+  const redirects = new BlobRedirects({ ...deps.redirect, proofs: deps.proofs });
   return {
     manifestContents: new ManifestContents({ ...deps, configGate }),
-    blobContents: new BlobContents({ ...deps, configGate, derivedBlobs, tarContents, bootContents }),
+    blobContents: new BlobContents({
+      ...deps,
+      configGate,
+      derivedBlobs,
+      redirects,
+      tarContents,
+      bootContents,
+    }),
     layerContents: new LayerContents(deps),
   };
 }

@@ -19,7 +19,10 @@ export interface CreateProofsDeps extends RecordsOptions {
   readonly root: string;
   readonly blobs: BlobStore;
   readonly indexes: DeliveryCheckDeps['indexes'];
+  /** Where replicas share what lasts. */
   readonly shared: ByteCache | undefined;
+  /** Where they share proofs, which expire soon. */
+  readonly redis: ByteCache | undefined;
   /** `access.proofSeconds`. */
   readonly proofSeconds: number;
   readonly patience: Patience;
@@ -28,14 +31,14 @@ export interface CreateProofsDeps extends RecordsOptions {
 
 /** Creates the parts that know which repository has what, and which upstream has sent it. */
 export function createProofs(deps: CreateProofsDeps): { proofs: BlobProofs; table: ProofTable } {
-  const { opening, root, blobs, indexes, shared, proofSeconds, patience, events, ...recorded } = deps;
+  const { opening, root, blobs, indexes, shared, redis, proofSeconds, patience, events, ...recorded } = deps;
   const table = opening.use(ProofTable.open(join(root, 'proofs'), { ...recorded, nowMs: steadyNow() }));
   const deliveries = new Deliveries({ table, shared });
   blobs.onDelivered((digest, upstream) => deliveries.note(upstream, digest));
   const proofs = new BlobProofs({
     table,
     deliveries,
-    sharedProofs: new SharedProofs(shared),
+    sharedProofs: new SharedProofs(redis),
     deliveryCheck: new DeliveryCheck({ deliveries, blobs, indexes }),
     lifetimeMs: proofSeconds * 1000,
     patience,

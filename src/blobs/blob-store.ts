@@ -239,6 +239,11 @@ export class BlobStore implements AsyncDisposable {
     return this.#complete.sizeOf(digest);
   }
 
+  /** Opens a complete blob; `undefined` if the store does not have it. @throws SpandrelError STORE_FAILED */
+  openStored(digest: Digest): Promise<BlobHandle | undefined> {
+    return this.#complete.open(digest, { byName: true });
+  }
+
   /**
    * Verifies a stored blob by reading it, and condemns it if its digest is wrong: the next request fetches it
    * again.
@@ -249,10 +254,7 @@ export class BlobStore implements AsyncDisposable {
     return this.#complete.verify(digest);
   }
 
-  /**
-   * As {@link verify}, if there is a reason to doubt the blob: it cannot be opened meanwhile. A blob that was
-   * just verified is not read again.
-   */
+  /** As {@link verify}, for a blob in doubt: it cannot be opened meanwhile. One just verified is not read. */
   suspect(digest: Digest): Promise<boolean> {
     return this.#complete.suspect(digest);
   }

@@ -1,5 +1,5 @@
 /** The tier that had the entry. */
-export type CacheTier = 'memory' | 'redis';
+export type CacheTier = 'memory' | 'redis' | 's3';
 
 export interface CacheHit {
   /** Shared with other readers: must not be modified. */

@@ -1,7 +1,8 @@
 import { LAZY_CLIENTS } from '../core/client-quirks.ts';
-import { type ConfigKey, key, optional, type RequiredKey } from './config-key.ts';
+import { type ConfigKey, key, optional, type RequiredKey } from './keys/config-key.ts';
+import { DURABLE_KEYS } from './keys/durable-keys.ts';
 import { bootLayerMode, indexRule, platformKind, prefetchMode, v2Form } from './index-rule.ts';
-import { REPLICA_KEYS } from './replica-keys.ts';
+import { REPLICA_KEYS } from './keys/replica-keys.ts';
 import { upstream } from './upstream-config.ts';
 import {
   choice,
@@ -96,6 +97,7 @@ export const CONFIG_KEYS = {
     '4MiB',
     'bytes per second of stored blobs that a background task verifies again; `off` disables it',
   ),
+  ...DURABLE_KEYS,
   'cache.memoryBytes': key(
     size(0),
     '256MiB',
@@ -115,8 +117,9 @@ export const CONFIG_KEYS = {
   ),
   'cache.redis.key': optional(
     sharedKey,
-    'key of the seal (HMAC) on everything that replicas write to Redis, the same for all of them; ' +
-      'without one, replicas trust Redis with spans and compare its indexes with the layers',
+    'key of the seal (HMAC) on everything that replicas write to Redis, and on records in ' +
+      '`storage.s3.bucket`, the same for all of them; without one, replicas trust Redis with spans and ' +
+      'compare its indexes with the layers, and they trust the bucket',
   ),
   'cache.redis.keyFile': optional(secretFile, 'file that holds the key; a change needs a restart'),
   'cache.redis.cluster': key(flag, false, 'whether the URL is a node of a Redis Cluster'),

@@ -204,8 +204,9 @@ function contradictions(config: Config): string[] {
   const { key, keyFile } = config.cache.redis;
   if (key !== undefined && keyFile !== undefined)
     problems.push('cache.redis: key and keyFile exclude each other');
-  if ((key !== undefined || keyFile !== undefined) && config.cache.redis.url === undefined)
-    problems.push('cache.redis.key: needs cache.redis.url');
+  const isShared = config.cache.redis.url !== undefined || config.storage.s3.bucket !== undefined;
+  if ((key !== undefined || keyFile !== undefined) && !isShared)
+    problems.push('cache.redis.key: needs cache.redis.url or storage.s3.bucket');
   if (config.cache.redis.passwordFile !== undefined) {
     const { url } = config.cache.redis;
     if (url === undefined) problems.push('cache.redis.passwordFile: needs cache.redis.url');
@@ -224,6 +225,10 @@ function contradictions(config: Config): string[] {
   if (config.cache.redis.ca !== undefined && redisUrl?.startsWith('rediss:') !== true)
     problems.push('cache.redis.ca: needs a cache.redis.url that begins with rediss://');
   problems.push(...replicaProblems(config));
+  const { bucket, prefix, region, endpoint, forcePathStyle } = config.storage.s3;
+  for (const [name, value] of Object.entries({ prefix, region, endpoint, forcePathStyle }))
+    if (bucket === undefined && value !== undefined)
+      problems.push(`storage.s3.${name}: needs storage.s3.bucket`);
   const { index } = config;
   if (isUnlikeSoci(index)) problems.push('index.bootLayer: the form full has no boot layer');
   for (const [place, rule] of (index.rules ?? []).entries())

@@ -213,6 +213,26 @@ export const cidr: ValueKind<string> = kind('a network like 10.0.0.0/8 or fd00::
   return (isIPv4(address) && bits <= 32) || (isIPv6(address) && bits <= 128) ? raw : undefined;
 });
 
+/** A prefix of names of objects; ends with a slash. */
+export const objectPrefix: ValueKind<string> = kind(
+  'a prefix like spandrel/ of letters, digits and . _ - /',
+  { type: 'string', pattern: '^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*/?$' },
+  (raw) => {
+    const isPrefix = typeof raw === 'string' && /^[\w.-]+(\/[\w.-]+)*\/?$/.test(raw);
+    return isPrefix && raw.length <= 512 ? raw.replace(/\/?$/, '/') : undefined;
+  },
+);
+
+/** A URL of a server alone: no path, query or credentials. */
+export const httpOrigin: ValueKind<string> = kind(
+  'a URL like https://host:port',
+  { type: 'string', pattern: '^https?://[^/?#@\\s]+/?$' },
+  (raw) => {
+    const isOrigin = typeof raw === 'string' && /^https?:\/\/[^/?#@\s]+\/?$/.test(raw) && URL.canParse(raw);
+    return isOrigin ? new URL(raw).origin : undefined;
+  },
+);
+
 const HOST = /^[^/?#@\s\\]+$/;
 
 /** A host in the form of `URL.host`, so that the two compare equal. */

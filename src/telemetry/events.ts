@@ -1,6 +1,7 @@
 import type { V2Form } from '../config/index-rule.ts';
 import type { SpandrelError } from '../core/errors.ts';
 import type { BuiltIndex } from './built-index.ts';
+import { DurableEvents } from './durable/durable-events.ts';
 import { BootEvents } from './boot-events.ts';
 import { LimitEvents } from './limit-events.ts';
 import type { Logger } from './logger.ts';
@@ -54,6 +55,7 @@ export class Events {
   readonly limits: LimitEvents;
   readonly boot: BootEvents;
   readonly replicas: ReplicaEvents;
+  readonly durable: DurableEvents;
   #configProblems: readonly string[] = [];
   #needRestart: readonly string[] = [];
   readonly #refusing = new Set<string>();
@@ -64,6 +66,7 @@ export class Events {
     this.limits = new LimitEvents(logger, metrics);
     this.boot = new BootEvents(metrics);
     this.replicas = new ReplicaEvents(metrics.replicas);
+    this.durable = new DurableEvents(logger, metrics.durable);
   }
 
   /** Counts a resource as held until the result is disposed of. */
@@ -180,12 +183,10 @@ export class Events {
   /** A container has started. */
   startSeen(
     outcome: StartOutcome,
-    { requests, bytes, hasBootLayer }: Record<'requests' | 'bytes', number> & Record<'hasBootLayer', boolean>,
+    { requests, hasBootLayer }: { readonly requests: number; readonly hasBootLayer: boolean },
   ): void {
-    const labels = { boot_layer: hasBootLayer ? 'yes' : 'no' };
     this.#metrics.starts.inc({ outcome });
-    this.#metrics.startRequests.observe(labels, requests);
-    this.#metrics.startBytes.observe(labels, bytes);
+    this.#metrics.startRequests.observe({ boot_layer: hasBootLayer ? 'yes' : 'no' }, requests);
   }
 
   upstreamResponded(request: UpstreamRequest, status: number, traceSpan: TraceSpan): void {

@@ -187,6 +187,14 @@ export class RegistryClient implements AsyncDisposable {
     return new RegistryBlobSource(this.#api, this.#known, this.upstreamName(repository), digest);
   }
 
+  /**
+   * The URL to which the upstream has redirected a request for a blob, while it is valid; `undefined` if the
+   * upstream sends the blob itself, or has not been asked.
+   */
+  signedBlobUrl(repository: string, digest: Digest): URL | undefined {
+    return this.#known.locations.get(this.upstreamName(repository), digest);
+  }
+
   /** One page of tags, of the upstream's page size. @throws SpandrelError NAME_UNKNOWN */
   listTags(repository: string, query: TagQuery = {}, signal?: AbortSignal): Promise<TagPage> {
     const name = this.upstreamName(repository);

@@ -224,6 +224,7 @@ export const HOUSE_RULES: readonly HouseRule[] = [
     find: (files) => [
       ...find(files, (file) => librariesOf(file).some((name) => name.startsWith('@aws-sdk/')), [
         'src/upstream/credentials/ecr-token-api.ts',
+        'src/durable/s3/s3-api.ts',
       ]),
       ...find(files, ({ text }) => /^(?:import|export)(?! type)[^;]*from '@aws-sdk\//m.test(text)),
     ],

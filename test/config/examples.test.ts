@@ -86,6 +86,22 @@ describe('config/examples/ecr-policy.json', () => {
   });
 });
 
+describe('config/examples/s3-policy.json', () => {
+  it('allows what the proxy does with its bucket, and nothing else', () => {
+    const { Statement } = JSON.parse(read('s3-policy.json')) as Policy;
+    expect(Statement.flatMap(({ Action }) => Action).toSorted()).toEqual([
+      's3:AbortMultipartUpload',
+      's3:DeleteObject',
+      's3:GetLifecycleConfiguration',
+      's3:GetObject',
+      's3:ListBucket',
+      's3:ListBucketMultipartUploads',
+      's3:PutObject',
+    ]);
+    expect(Statement.map(({ Resource }) => Resource)).not.toContain('*');
+  });
+});
+
 describe('the files for nodes that write containerd’s configuration themselves', () => {
   const REGISTRY = '123456789012.dkr.ecr.eu-central-1.amazonaws.com';
   const PROXY = 'https://registry.internal.example.com';

@@ -38,7 +38,8 @@ describe('parseConfig', () => {
     const config = parseConfig({ yaml: '', environment: {} });
     expect(config.listen).toMatchObject({ host: '127.0.0.1', port: 5000 });
     expect(config.admin).toMatchObject({ host: '127.0.0.1', port: 5001, token: undefined });
-    expect(config.storage).toEqual({ root: './data', maxBytes: 50 * 2 ** 30, scrub: 4 * 2 ** 20 });
+    expect(config.storage).toMatchObject({ root: './data', maxBytes: 50 * 2 ** 30, scrub: 4 * 2 ** 20 });
+    expect(config.storage.s3).toMatchObject({ bucket: undefined, blobs: 'auto' });
     expect(config.index).toMatchObject({
       spanBytes: 4 * 2 ** 20,
       minLayerBytes: 10 * 2 ** 20,
@@ -125,6 +126,11 @@ describe('parseConfig', () => {
     ['listen: {tls: {cert: a.pem}}', 'cert and key need each other'],
     ['listen: {port: 5001}', 'same address'],
     ['cache: {redis: {cluster: true}}', 'needs cache.redis.url'],
+    ['storage: {s3: {region: eu-west-1}}', 'storage.s3.region: needs storage.s3.bucket'],
+    ['storage: {s3: {forcePathStyle: false}}', 'storage.s3.forcePathStyle: needs storage.s3.bucket'],
+    ['storage: {s3: {bucket: b, prefix: /a}}', 'storage.s3.prefix: expected a prefix like spandrel/'],
+    ['storage: {s3: {bucket: b, endpoint: "http://user@host"}}', 'storage.s3.endpoint: expected a URL like'],
+    ['cache: {redis: {key: 0123456789abcdef}}', 'needs cache.redis.url or storage.s3.bucket'],
     ['cache: {redis: {url: "http://x"}}', 'expected redis://'],
     ['upstreams: [{host: a.io}, {host: a.io}]', 'two have the name a.io'],
     ['upstreams: [{host: a.io, default: true}, {host: b.io, default: true}]', 'more than one is the default'],

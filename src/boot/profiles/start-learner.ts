@@ -1,4 +1,3 @@
-import { rangeLength } from '../../core/byte-range.ts';
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { WorkQueue } from '../../core/work/work-queue.ts';
@@ -48,8 +47,7 @@ export class StartLearner implements AsyncDisposable {
   async #note(start: Start): Promise<void> {
     const { events, logger } = this.#deps;
     const { reads, servedPaths } = start;
-    const bytes = reads.reduce((sum, { range }) => sum + rangeLength(range), 0);
-    const seen = { requests: reads.length, bytes, hasBootLayer: servedPaths.length > 0 };
+    const seen = { requests: reads.length, hasBootLayer: servedPaths.length > 0 };
     try {
       const outcome = await this.#queue.run(() => this.#learn(start), undefined, start.repository);
       events.startSeen(outcome, seen);

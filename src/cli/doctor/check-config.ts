@@ -20,6 +20,7 @@ import { readTlsMaterial } from '../../http/listener/tls-material.ts';
 import { readReplicaAuthority } from '../../replicas/read-replica-authority.ts';
 import { Events } from '../../telemetry/events.ts';
 import { silentLogger } from '../../telemetry/logger.ts';
+import { checkBucket } from './check-bucket.ts';
 import { type Finding, Report } from './finding.ts';
 import { nextStep } from './next-step.ts';
 
@@ -29,7 +30,7 @@ const LEAST_FREE_BYTES = 256 * 1024 * 1024;
 const LEAST_FREE_SHARE = 1 / 20;
 
 /**
- * Checks what the configuration names on this machine: certificates, users, token, disk, Redis.
+ * Checks what the configuration names on this machine: certificates, users, token, disk, Redis, bucket.
  * @param read the reader of `serve`, so that both read the same files
  */
 export async function checkConfig(config: Config, read: ReadFile): Promise<Finding[]> {
@@ -39,6 +40,7 @@ export async function checkConfig(config: Config, read: ReadFile): Promise<Findi
   await checkRules(report, config, read);
   await checkDisk(report, config.storage);
   await checkRedis(report, config, read);
+  await checkBucket(report, config);
   return report.findings;
 }
 

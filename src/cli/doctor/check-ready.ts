@@ -45,6 +45,12 @@ export async function checkReady({ url: admin, send }: ReachedListener): Promise
         code: 'REDIS_LOST',
       },
     );
+  if (checks?.s3 === 'lost')
+    report.problem(
+      'the proxy has lost its bucket: disk and upstreams serve, and what is to be written waits',
+      'run "spandrel doctor --config FILE" where the proxy runs',
+      { code: 'BUCKET_LOST' },
+    );
   for (const warning of warnings) report.note(`the proxy warns: ${warning}`, 'see its log');
   if (status === 'ready') report.ok(`the proxy is ready (${url})`);
   else if (missing.length === 0) report.problem(`the proxy is ${status} (${url})`, 'look at its log');

@@ -1,6 +1,6 @@
 /** Facts of a finding for programs; the message has them in words. */
 export interface FindingFacts {
-  /** A code of the error table, of OpenSSL, `REDIS_LOST`, or `EACCES`. */
+  /** A code of the error table, of OpenSSL, `REDIS_LOST`, `BUCKET_LOST`, or `EACCES`. */
   readonly code?: string;
   readonly registry?: string;
   /** `os/architecture` of the image. */

@@ -132,6 +132,7 @@ export const ADMIN_API_SCHEMAS = {
       accepting: { type: 'boolean' },
       store: { type: 'boolean' },
       redis: { enum: ['off', 'ready', 'lost'] },
+      s3: { enum: ['off', 'ready', 'lost'], description: 'the bucket of the durable tier' },
       upstreams: { type: 'object', additionalProperties: text, description: 'ready, or an error code' },
     }),
   }),

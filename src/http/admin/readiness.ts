@@ -1,5 +1,6 @@
 import type { BlobStore } from '../../blobs/blob-store.ts';
 import type { RedisCache } from '../../cache/redis-cache.ts';
+import type { DurableTier } from '../../durable/durable-tier.ts';
 import { type ErrorCode, isSpandrelError } from '../../core/errors.ts';
 import { TimeLimit } from '../../core/work/time-limit.ts';
 import type { Events } from '../../telemetry/events.ts';
@@ -11,6 +12,7 @@ export interface ReadinessDeps {
   readonly accepting: () => boolean;
   readonly blobs: BlobStore;
   readonly redis: RedisCache | undefined;
+  readonly durable: Pick<DurableTier, 'state'> | undefined;
   readonly clients: readonly RegistryClient[];
   readonly events: Events;
   readonly connections: () => readonly Connections[];
@@ -29,6 +31,8 @@ export interface Readiness {
     readonly store: boolean;
     /** If it is lost, the proxy is slower; it is ready unless Redis is required. */
     readonly redis: 'off' | 'ready' | 'lost';
+    /** The bucket of the durable tier, as the last requests say. If it is lost, disk and upstreams serve. */
+    readonly s3: 'off' | 'ready' | 'lost';
     /** Of the required upstreams: `ready`, or an error code. */
     readonly upstreams: Readonly<Record<string, 'ready' | ErrorCode>>;
   };
@@ -54,7 +58,7 @@ export class ReadinessChecks {
 
   /** Run all checks at the same time; takes two seconds at most. */
   async run(): Promise<Readiness> {
-    const { accepting, blobs, redis, clients, required } = this.#deps;
+    const { accepting, blobs, redis, durable, clients, required } = this.#deps;
     const wanted = clients.filter(({ name }) => required.upstreams?.includes(name) === true);
     const [{ isWritable: store, isLocked }, redisAnswers, ...states] = await Promise.all([
       blobs.state(),
@@ -65,6 +69,7 @@ export class ReadinessChecks {
       accepting: accepting(),
       store,
       redis: redis === undefined ? 'off' : redisAnswers ? 'ready' : 'lost',
+      s3: durable?.state ?? 'off',
       upstreams: Object.fromEntries(states),
     } as const;
     const missing = [
@@ -79,6 +84,7 @@ export class ReadinessChecks {
     const { events } = this.#deps;
     const warnings = [
       ...events.limits.conditions,
+      ...events.durable.conditions,
       ...this.#deps.connections().flatMap((of) => of.problems),
       ...events.configProblems.map((problem) => `the configuration in the files is refused: ${problem}`),
       ...(redis?.fault === undefined ? [] : [`Redis is lost (${redis.fault}): see cache.redis, and the log`]),

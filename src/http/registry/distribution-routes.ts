@@ -13,6 +13,7 @@ import { parseCount } from '../requests/parse-count.ts';
 import type { RequestContext } from '../requests/request-context.ts';
 import { contentResponse } from '../responses/content-response.ts';
 import { nextPageLink } from '../responses/next-page-link.ts';
+import { redirectResponse } from '../responses/redirect-response.ts';
 import { jsonResponse } from '../responses/registry-response.ts';
 import { addRepositoryRoute } from './add-route.ts';
 
@@ -41,9 +42,10 @@ export async function distributionRoutes(
     });
   });
 
-  addRepositoryRoute(server, 'blob', async (context, target, { digest }) =>
-    contentResponse(await blobContents.open(target, digest, blobRequest(context)), context),
-  );
+  addRepositoryRoute(server, 'blob', async (context, target, { digest }) => {
+    const blob = await blobContents.open(target, digest, blobRequest(context));
+    return blob instanceof URL ? redirectResponse(blob, digest) : contentResponse(blob, context);
+  });
 
   /** Pages by `last`, the digest of the entry before. */
   addRepositoryRoute(server, 'referrers', async (context, target, { digest }) => {

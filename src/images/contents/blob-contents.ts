@@ -9,6 +9,7 @@ import type { DerivedBlob, DerivedBlobs } from '../lazy/derived-blobs.ts';
 import type { Layers } from '../lazy/layers.ts';
 import type { PullLog } from '../operations/pull-log.ts';
 import type { TarCoding } from '../proofs/tar-records.ts';
+import type { BlobRedirects } from './blob-redirects.ts';
 import { type Content, type ContentReader, noBytes } from './content.ts';
 import type { BootContents } from './boot-contents.ts';
 import type { TarContents } from './tar-contents.ts';
@@ -19,6 +20,7 @@ export interface BlobContentsDeps {
   readonly tarContents: TarContents;
   readonly bootContents: BootContents;
   readonly configGate: ConfigGate;
+  readonly redirects: BlobRedirects;
   readonly pullLog: PullLog;
   readonly startWatch: StartWatch;
   /** Whether other replicas may have the blob from this one. */
@@ -55,8 +57,11 @@ export class BlobContents {
     this.#deps = deps;
   }
 
-  /** @throws SpandrelError BLOB_UNKNOWN; errors of authorization, fills and builds */
-  async open(target: Target, digest: Digest, request: BlobRequest): Promise<Content> {
+  /**
+   * @returns a URL if the client should read the blob from there
+   * @throws SpandrelError BLOB_UNKNOWN; errors of authorization, fills and builds
+   */
+  async open(target: Target, digest: Digest, request: BlobRequest): Promise<Content | URL> {
     const { derivedBlobs, configGate, layers } = this.#deps;
     const { client, signal, acceptsGzip } = request;
     if (request.isFromReplica) {
@@ -111,8 +116,8 @@ export class BlobContents {
     };
   }
 
-  async #storedContent(target: Target, digest: Digest, request: BlobRequest): Promise<Content> {
-    const { layers, pullLog, startWatch } = this.#deps;
+  async #storedContent(target: Target, digest: Digest, request: BlobRequest): Promise<Content | URL> {
+    const { layers, pullLog, redirects, startWatch } = this.#deps;
     const { signal } = request;
     const shared = { mediaType: MEDIA_TYPES.octetStream, etag: digest, digest, isImmutable: true };
     if (request.isSizeOnly) {
@@ -123,6 +128,8 @@ export class BlobContents {
     const isLayer = !request.isFromReplica && layers.belongsInIndex(target, digest);
     const address = request.forwardedClient ?? request.client;
     if (isLayer) pullLog.note(target, digest, address, request);
+    const elsewhere = await redirects.find(target, digest, request);
+    if (elsewhere !== undefined) return elsewhere;
     const blob = await layers.readBlob(target, digest, request);
     if (isLayer)
       startWatch.note({

@@ -25,8 +25,8 @@ export interface BootContentsDeps {
 }
 
 /**
- * Boot layers, and the configs that have them, as blobs. A repository gets a boot layer if it has all layers
- * that it is copied from, and the config if it has the image.
+ * Boot layers, and the configs that have them, as blobs. A repository gets them if it has the image and all
+ * layers that they are copied from.
  */
 export class BootContents {
   readonly #deps: BootContentsDeps;
@@ -36,12 +36,11 @@ export class BootContents {
   }
 
   /**
-   * The blob; `undefined` if no tag has named it, as far as this replica knows, or if the repository lacks
-   * what it was made from.
+   * The blob; `undefined` if it is none that a tag of the repository has named, as far as this replica knows.
    * @throws SpandrelError as `BlobProofs.authorizeDerivation`; errors of fills and builds
    */
   async openKnown(target: Target, digest: Digest, request: BlobRequest): Promise<Content | undefined> {
-    return this.#open(target, this.#deps.bootAnswers.knownBlob(digest), digest, request);
+    return this.#open(target, this.#deps.bootAnswers.knownBlob(target, digest), digest, request);
   }
 
   /** As {@link openKnown}, for a digest that nobody else knows: another replica may have named it. */
@@ -51,21 +50,20 @@ export class BootContents {
 
   async #open(
     target: Target,
-    recipes: readonly BootRecipe[],
+    recipe: BootRecipe | undefined,
     digest: Digest,
     request: BlobRequest,
   ): Promise<Content | undefined> {
-    const { proofs } = this.#deps;
-    for (const recipe of recipes) {
-      const { image, layers } = recipe;
-      const isLayer = recipe.layer.digest === digest;
-      const derivation = isLayer
-        ? { image, manifests: [], layers }
-        : { image, manifests: [image], layers: [] };
-      if (!(await proofs.hasAll(target, derivation, request.signal))) continue;
-      return isLayer ? this.#layer(target, recipe, request) : this.#config(target, recipe, request);
-    }
-    return undefined;
+    if (recipe === undefined) return undefined;
+    const { image, layers } = recipe;
+    await this.#deps.proofs.authorizeDerivation(
+      target,
+      { image, manifests: [image], layers },
+      request.signal,
+    );
+    return recipe.layer.digest === digest
+      ? this.#layer(target, recipe, request)
+      : this.#config(target, recipe, request);
   }
 
   async #layer(target: Target, recipe: BootRecipe, request: BlobRequest): Promise<Content> {

@@ -1,6 +1,7 @@
 import { crc32 } from 'node:zlib';
 
 import type { DigestFiles } from '../../blobs/shelves/digest-files.ts';
+import type { ByteCache } from '../../cache/byte-cache.ts';
 import type { ManifestDocument } from '../../core/manifest-document.ts';
 import { type Digest, digestAlgorithm, digestOf, digestOfLarge } from '../../core/digest.ts';
 import { SMALL_DOCUMENT_BYTES } from '../../core/work/in-own-turn.ts';
@@ -16,13 +17,33 @@ const LINE_FEED = 0x0a;
  */
 export class ManifestStore {
   readonly #files: DigestFiles;
+  readonly #lasting: ByteCache | undefined;
 
-  constructor(files: DigestFiles) {
+  /** @param lasting outlives the disk; its values are compared with their digests */
+  constructor(files: DigestFiles, lasting?: ByteCache) {
     this.#files = files;
+    this.#lasting = lasting;
   }
 
   /** The manifest; `undefined` if it is missing or damaged. A damaged file is removed. */
   async get(digest: Digest): Promise<ManifestDocument | undefined> {
+    return (await this.#getStored(digest)) ?? this.#getLasting(digest);
+  }
+
+  async #getLasting(digest: Digest): Promise<ManifestDocument | undefined> {
+    const hit = await this.#lasting?.get(lastingKey(digest));
+    if (hit === undefined) return undefined;
+    const bytes = Buffer.from(hit.bytes);
+    if ((await digestOfAny(bytes, digest)) !== digest) {
+      await this.#lasting?.delete(lastingKey(digest));
+      return undefined;
+    }
+    const manifest = { bytes, digest, mediaType: (await identifyManifest(bytes)) ?? MEDIA_TYPES.octetStream };
+    await this.#files.tryWrite(digest, encode(manifest));
+    return manifest;
+  }
+
+  async #getStored(digest: Digest): Promise<ManifestDocument | undefined> {
     const file = await this.#files.read(digest);
     if (file === undefined) return undefined;
     const lineEnd = file.indexOf(LINE_FEED);
@@ -45,12 +66,22 @@ export class ManifestStore {
    */
   async put(manifest: ManifestDocument): Promise<void> {
     await this.#files.write(manifest.digest, encode(manifest));
+    await this.#keep(manifest);
   }
 
   /** As {@link put}, for a manifest that can be fetched again: failures are ignored. */
   async tryPut(manifest: ManifestDocument): Promise<void> {
     await this.#files.tryWrite(manifest.digest, encode(manifest));
+    await this.#keep(manifest);
   }
+
+  async #keep({ digest, bytes }: ManifestDocument): Promise<void> {
+    await this.#lasting?.set(lastingKey(digest), bytes);
+  }
+}
+
+function lastingKey(digest: Digest): string {
+  return `manifest:${digest}`;
 }
 
 /** With the algorithm of `digest`. */

@@ -152,6 +152,10 @@ export class LostDocuments {
     return { kind: 'layer', layer };
   }
 
+  async #hasLayer(target: Target, layer: Digest, signal: AbortSignal): Promise<boolean> {
+    return this.#succeeds(() => this.#deps.proofs.authorize(target, layer, signal));
+  }
+
   /**
    * True if the repository has everything that something was made from.
    * @throws SpandrelError if that is not known
@@ -159,12 +163,12 @@ export class LostDocuments {
   async #hasAll(target: Target, derivation: Derivation, signal: AbortSignal | undefined): Promise<boolean> {
     for (const manifest of derivation.manifests)
       if ((await this.#image(target, manifest, signal)) === undefined) return false;
-    return this.#deps.proofs.hasAll(target, derivation, signal);
+    return this.#succeeds(() => this.#deps.proofs.authorizeDerivation(target, derivation, signal));
   }
 
-  async #hasLayer(target: Target, layer: Digest, signal: AbortSignal): Promise<boolean> {
+  async #succeeds(check: () => Promise<void>): Promise<boolean> {
     try {
-      await this.#deps.proofs.authorize(target, layer, signal);
+      await check();
       return true;
     } catch (error) {
       if (!isAbsence(error)) throw error;

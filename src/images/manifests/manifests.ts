@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 
 import type { DigestFiles } from '../../blobs/shelves/digest-files.ts';
 import { BoundedMap } from '../../cache/bounded-map.ts';
+import type { ByteCache } from '../../cache/byte-cache.ts';
 import type { Patience } from '../../cache/patience.ts';
 import { PatientFlight } from '../../cache/patient-flight.ts';
 import type { ManifestDocument } from '../../core/manifest-document.ts';
@@ -28,6 +29,8 @@ export interface ManifestsDeps {
   readonly proofs: BlobProofs;
   /** The last digest of each tag; survives a restart. */
   readonly tags: DigestFiles;
+  /** The same for other replicas, and for later ones. Read only if it is authentic. */
+  readonly lasting?: ByteCache | undefined;
   /** What upstreams said to other replicas. */
   readonly sharedTags?: SharedTags | undefined;
   readonly knownLayers: KnownLayers;
@@ -72,6 +75,7 @@ interface Absence {
   readonly atMs: number;
 }
 
+const LAST_TAG_PREFIX = 'last-tag:1:';
 const MAX_TAGS = 100_000;
 /** Names that do not exist are unlimited in number. */
 const MAX_ABSENT = 10_000;
@@ -255,7 +259,9 @@ export class Manifests implements AsyncDisposable {
   }
 
   async #keepTag(key: string, digest: Digest): Promise<void> {
-    await this.#deps.tags.tryWrite(digestOf(key), Buffer.from(digest));
+    const { tags, lasting } = this.#deps;
+    await tags.tryWrite(digestOf(key), Buffer.from(digest));
+    await lasting?.set(LAST_TAG_PREFIX + key, Buffer.from(digest));
   }
 
   #stale({ manifest, atMs }: LastSeen): FoundManifest {
@@ -287,7 +293,11 @@ export class Manifests implements AsyncDisposable {
   }
 
   async #readTag(key: string): Promise<string | undefined> {
-    return (await this.#readIfPossible(() => this.#deps.tags.read(digestOf(key))))?.toString('latin1');
+    const { tags, lasting } = this.#deps;
+    const stored = await this.#readIfPossible(() => tags.read(digestOf(key)));
+    if (stored !== undefined || lasting?.isAuthentic !== true) return stored?.toString('latin1');
+    const hit = await lasting.get(LAST_TAG_PREFIX + key);
+    return hit && Buffer.from(hit.bytes).toString('latin1');
   }
 
   /** Treats what cannot be read from disk as not stored. */

@@ -1,7 +1,7 @@
 import { BoundedMap } from '../../cache/bounded-map.ts';
 import type { CircuitChange, Events } from '../../telemetry/events.ts';
 import { type LeftAlone, leftAlone, untilOf } from './left-alone.ts';
-import { CircuitBreaker, type CircuitOptions, type Passage } from './circuit-breaker.ts';
+import { CircuitBreaker, type CircuitOptions, type Passage } from '../../core/work/circuit-breaker.ts';
 
 export interface CircuitsDeps {
   readonly upstream: string;

@@ -10,7 +10,7 @@ import type { Events } from '../../telemetry/events.ts';
 import type { UpstreamRequestKind } from '../../telemetry/metrics.ts';
 import { NO_TRACER, type Tracer } from '../../telemetry/tracer.ts';
 import { AddressGuard, type AddressRules } from '../address-guard.ts';
-import type { CircuitOptions } from './circuit-breaker.ts';
+import type { CircuitOptions } from '../../core/work/circuit-breaker.ts';
 import { Circuits } from './circuits.ts';
 import { createConnector, createProxyConnector } from './create-connector.ts';
 import { parseContentCodings } from './content-coding.ts';

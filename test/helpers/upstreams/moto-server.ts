@@ -16,6 +16,8 @@ export class MotoServer implements AsyncDisposable {
 
   static async start(): Promise<MotoServer> {
     const child = startProgram('moto-python', ['-u', '-m', 'moto.server', '-H', '127.0.0.1', '-p', '0'], {
+      // Tests of parts need few bytes.
+      environment: { S3_UPLOAD_PART_MIN_SIZE: '65536' },
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     let log = '';

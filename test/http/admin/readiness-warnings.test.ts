@@ -17,6 +17,7 @@ it('warnings name what needs attention, and keep no proxy from being ready; a me
       state: () => Promise.resolve({ isWritable, isLocked, freeBytes: 1 }),
     } as unknown as BlobStore,
     redis: undefined,
+    durable: undefined,
     clients: [],
     events,
     connections: () => [{ problems: certificateProblems } as unknown as Connections],

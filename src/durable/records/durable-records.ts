@@ -1,0 +1,185 @@
+import { BoundedMap } from '../../cache/bounded-map.ts';
+import type { ByteCache, CacheHit } from '../../cache/byte-cache.ts';
+import { ValueSeal } from '../../cache/value-seal.ts';
+import { digestOf } from '../../core/digest.ts';
+import { isSpandrelError } from '../../core/errors.ts';
+import type { Secret } from '../../core/secret.ts';
+import { TimeLimit } from '../../core/work/time-limit.ts';
+import { SMALL_DOCUMENT_BYTES } from '../../core/work/in-own-turn.ts';
+import type { Events } from '../../telemetry/events.ts';
+import { recordObjectName } from '../objects/record-object-name.ts';
+import type { ObjectStore, WriteOutcome } from '../objects/object-store.ts';
+import { type WritePauses, WriteQueue } from '../writes/write-queue.ts';
+
+export interface DurableRecordsDeps {
+  readonly objects: ObjectStore;
+  readonly prefix: string;
+  /** Key with which replicas seal records. Without it, whoever can write to the bucket is trusted. */
+  readonly key?: Secret | undefined;
+  readonly pauses?: WritePauses | undefined;
+  readonly events: Events;
+  /** Milliseconds of a clock that only goes forward. */
+  readonly now?: () => number;
+}
+
+/** As in Redis. */
+const MAX_RECORD_BYTES = 64 * 2 ** 20;
+const MAX_QUEUED = 20_000;
+const MAX_QUEUED_BYTES = 128 * 2 ** 20;
+const PARALLEL = 8;
+const MAX_REMEMBERED = 50_000;
+/** For the decision which of several replicas writes a record first; a client waits. */
+const DECISION_MS = 2_000;
+/** A miss is not looked for again so soon: most requests are for what no record is about. */
+const ABSENT_MS = 10_000;
+/**
+ * A record in use is written again after this time even if it is the same: rules of the bucket delete by age.
+ */
+const RENEW_MS = 24 * 3_600_000;
+
+interface Written {
+  readonly digest: string;
+  readonly atMs: number;
+}
+
+/**
+ * Records in the object store, which outlive replicas and Redis. They are written behind: a process that dies
+ * loses the last ones, which can be made again.
+ */
+export class DurableRecords implements ByteCache, AsyncDisposable {
+  /** Only those who may write to the bucket can have written them. */
+  readonly isAuthentic = true;
+  readonly #deps: DurableRecordsDeps;
+  readonly #seal: ValueSeal | undefined;
+  readonly #now: () => number;
+  readonly #absent = new BoundedMap<{ readonly atMs: number }>({ maxEntries: MAX_REMEMBERED });
+  readonly #written = new BoundedMap<Written>({ maxEntries: MAX_REMEMBERED });
+  /** Values that wait to be written. */
+  readonly #values = new Map<string, Uint8Array>();
+  readonly #queue: WriteQueue;
+  readonly #closing = new AbortController();
+
+  constructor(deps: DurableRecordsDeps) {
+    const { key, events, pauses, now = (): number => performance.now() } = deps;
+    this.#deps = deps;
+    this.#seal = key && new ValueSeal(key);
+    this.#now = now;
+    const bounds = { maxEntries: MAX_QUEUED, maxBytes: MAX_QUEUED_BYTES, parallel: PARALLEL };
+    this.#queue = new WriteQueue({ kind: 'record', ...bounds, pauses, events });
+  }
+
+  async get(key: string): Promise<CacheHit | undefined> {
+    const waiting = this.#values.get(key);
+    if (waiting !== undefined) return { bytes: waiting, tier: 's3' };
+    const absent = this.#absent.get(key);
+    if (absent !== undefined && this.#now() - absent.atMs < ABSENT_MS) return undefined;
+    const bytes = await this.#read(key);
+    return bytes && { bytes, tier: 's3' };
+  }
+
+  async set(key: string, bytes: Uint8Array): Promise<void> {
+    await Promise.resolve();
+    if (bytes.byteLength > MAX_RECORD_BYTES) return;
+    this.#absent.delete(key);
+    const digest = bytes.byteLength <= SMALL_DOCUMENT_BYTES ? digestOf(bytes) : '';
+    const written = this.#written.get(key);
+    const isKnown = written?.digest === digest && this.#now() - written.atMs < RENEW_MS;
+    if (digest !== '' && isKnown && !this.#values.has(key)) return;
+    this.#values.set(key, bytes);
+    const isQueued = this.#queue.add({
+      name: key,
+      bytes: bytes.byteLength,
+      run: async (signal) => {
+        await this.#write(key, bytes, signal);
+        this.#written.set(key, { digest, atMs: this.#now() });
+        return true;
+      },
+      over: () => {
+        if (this.#values.get(key) === bytes) this.#values.delete(key);
+      },
+    });
+    if (!isQueued) this.#values.delete(key);
+  }
+
+  /** Writes at once: the store decides between replicas. If it does not in time, as {@link set}. */
+  async setNew(key: string, bytes: Uint8Array): Promise<CacheHit | undefined> {
+    const there = await this.get(key);
+    if (there !== undefined) return there;
+    using limit = new TimeLimit(DECISION_MS);
+    const signal = limit.with(this.#closing.signal);
+    // A failure is counted, and the queue tries again.
+    const outcome = await this.#write(key, bytes, signal, true).catch(() => undefined);
+    if (outcome === undefined) await this.set(key, bytes);
+    this.#absent.delete(key);
+    return outcome === 'exists' ? this.get(key) : undefined;
+  }
+
+  async delete(key: string): Promise<void> {
+    await Promise.resolve();
+    this.#values.delete(key);
+    this.#written.delete(key);
+    this.#absent.set(key, { atMs: this.#now() });
+    const run = async (signal: AbortSignal): Promise<boolean> => {
+      await this.#deps.objects.delete(this.#nameOf(key), signal);
+      return true;
+    };
+    this.#queue.add({ name: key, bytes: 0, run });
+  }
+
+  /** Failures are misses. */
+  async #read(key: string): Promise<Uint8Array | undefined> {
+    const { objects, events } = this.#deps;
+    const name = this.#nameOf(key);
+    let value: Uint8Array | undefined;
+    try {
+      value = await objects.read(name, MAX_RECORD_BYTES, this.#closing.signal);
+    } catch (error) {
+      if (isSpandrelError(error) || this.#closing.signal.aborted) return undefined;
+      throw error;
+    }
+    const bytes = value && this.#isSealed(key) ? await this.#seal?.open(key, value) : value;
+    if (value !== undefined && bytes === undefined) events.durable.foundWrong('record', name);
+    if (bytes === undefined) this.#absent.set(key, { atMs: this.#now() });
+    return bytes;
+  }
+
+  async #write(
+    key: string,
+    bytes: Uint8Array,
+    signal: AbortSignal,
+    ifAbsent = isManifest(key),
+  ): Promise<WriteOutcome> {
+    const isSealed = this.#isSealed(key);
+    const value = (isSealed ? await this.#seal?.close(key, bytes) : undefined) ?? bytes;
+    return this.#deps.objects.write(this.#nameOf(key), new Uint8Array(value), { ifAbsent }, signal);
+  }
+
+  /** Manifests are named by their digest, which readers compare. */
+  #isSealed(key: string): boolean {
+    return this.#seal !== undefined && !isManifest(key);
+  }
+
+  #nameOf(key: string): string {
+    return recordObjectName(this.#deps.prefix, key);
+  }
+
+  /** Records that wait to be written. */
+  get queued(): number {
+    return this.#queue.length;
+  }
+
+  /** Writes what waits, for `ms` at most. */
+  drain(ms: number): Promise<void> {
+    return this.#queue.drain(ms);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort(new DOMException('the proxy is being stopped', 'AbortError'));
+    await this.#queue[Symbol.asyncDispose]();
+    this.#values.clear();
+  }
+}
+
+function isManifest(key: string): boolean {
+  return key.startsWith('manifest:');
+}

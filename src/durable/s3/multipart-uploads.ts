@@ -1,0 +1,138 @@
+import { digestHex, digestOfLarge } from '../../core/digest.ts';
+import { steadyNow } from '../../core/steady-now.ts';
+import { mapBounded } from '../../core/work/map-bounded.ts';
+import { TimeLimit } from '../../core/work/time-limit.ts';
+import type { Events } from '../../telemetry/events.ts';
+import type { LargeContent, WriteOutcome } from '../objects/object-store.ts';
+import type { S3Api, UploadedPart } from './s3-api.ts';
+import { hasStatus } from './s3-fault.ts';
+import type { StoreGate } from './store-gate.ts';
+
+export interface MultipartUploadsDeps {
+  readonly api: S3Api;
+  readonly gate: StoreGate;
+  readonly partBytes?: number | undefined;
+  readonly events: Events;
+}
+
+/** The size that the S3 performance guidelines advise. */
+const PART_BYTES = 8 * 2 ** 20;
+/** "Amazon S3 multipart upload limits". */
+const MAX_PARTS = 10_000;
+/** Of one object at the same time: the memory of an upload is this many parts. */
+const PARALLEL = 4;
+const MAX_ATTEMPTS = 3;
+/** An upload is aborted also if what began it was aborted. */
+const ABORT_MS = 5_000;
+
+/** Writes large objects in parts. */
+export class MultipartUploads {
+  readonly #deps: MultipartUploadsDeps;
+
+  constructor(deps: MultipartUploadsDeps) {
+    this.#deps = deps;
+  }
+
+  /**
+   * Writes an object, if there is none of the name. If another writer of the same object interferes (409), S3
+   * wants the whole upload again.
+   */
+  async write(name: string, content: LargeContent, signal: AbortSignal): Promise<WriteOutcome> {
+    for (let attempt = 1; ; attempt++) {
+      const outcome = await this.#upload(name, content, signal);
+      if (outcome !== 'conflict') return outcome;
+      if (attempt < MAX_ATTEMPTS) continue;
+      const found = await this.#deps.gate.run('stat', signal, () => this.#deps.api.stat(name, signal));
+      if (found === content.sizeBytes) return 'exists';
+    }
+  }
+
+  async #upload(
+    name: string,
+    content: LargeContent,
+    signal: AbortSignal,
+  ): Promise<WriteOutcome | 'conflict'> {
+    const { api, gate, events } = this.#deps;
+    const id = await gate.run('part', signal, () => api.beginUpload(name, signal));
+    try {
+      const parts = await this.#sendParts(name, id, content, signal);
+      const outcome = await gate.run('put', signal, async (): Promise<WriteOutcome | 'conflict'> => {
+        try {
+          await api.completeUpload(name, { UploadId: id, parts }, signal);
+          return 'written';
+        } catch (error) {
+          if (hasStatus(error, 412)) return 'exists';
+          if (hasStatus(error, 409)) return 'conflict';
+          throw error;
+        }
+      });
+      if (outcome !== 'conflict') events.durable.responded('put', outcome === 'written' ? 'ok' : 'exists');
+      if (outcome !== 'written') await this.#abort(name, id);
+      return outcome;
+    } catch (error) {
+      await this.#abort(name, id);
+      throw error;
+    }
+  }
+
+  async #sendParts(
+    name: string,
+    UploadId: string,
+    content: LargeContent,
+    signal: AbortSignal,
+  ): Promise<UploadedPart[]> {
+    const { api, gate, partBytes = PART_BYTES, events } = this.#deps;
+    const step = Math.max(partBytes, Math.ceil(content.sizeBytes / MAX_PARTS));
+    const count = Math.max(1, Math.ceil(content.sizeBytes / step));
+    const numbers = Array.from({ length: count }, (_, index) => index + 1);
+    // After the first failure the other parts must end before the upload can be aborted.
+    const failing = new AbortController();
+    const both = AbortSignal.any([signal, failing.signal]);
+    const sending = new Set<Promise<unknown>>();
+    const send = async (PartNumber: number): Promise<UploadedPart> => {
+      const start = (PartNumber - 1) * step;
+      const range = { start, end: Math.min(start + step, content.sizeBytes) };
+      const Body = await content.read(range, both);
+      const sha256 = digestHex(await digestOfLarge(Body));
+      const part = await gate.run('part', both, () =>
+        api.putPart(name, { UploadId, PartNumber, Body, sha256 }, both),
+      );
+      events.durable.responded('part', 'ok');
+      events.durable.bytesWritten(Body.byteLength);
+      return part;
+    };
+    try {
+      const work = async (number: number): Promise<UploadedPart> => {
+        const sent = send(number);
+        sending.add(sent);
+        return sent;
+      };
+      return await mapBounded(numbers, work, { maxRunning: PARALLEL, signal: both });
+    } catch (error) {
+      failing.abort(error);
+      await Promise.allSettled(sending);
+      throw error;
+    }
+  }
+
+  /** Failures are ignored: unfinished uploads are looked for later, and a rule of the bucket ends them. */
+  async #abort(name: string, id: string): Promise<void> {
+    const { api, gate } = this.#deps;
+    using limit = new TimeLimit(ABORT_MS);
+    try {
+      await gate.run('delete', limit.signal, () => api.abortUpload(name, id, limit.signal));
+    } catch {
+      // It was counted.
+    }
+  }
+
+  /** Aborts uploads that began longer ago than `ageMs`. */
+  async abortOld(prefix: string, ageMs: number, signal: AbortSignal): Promise<void> {
+    const { api, gate, events } = this.#deps;
+    const uploads = await gate.run('list', signal, () => api.listUploads(prefix, signal));
+    events.durable.responded('list', 'ok');
+    const old = uploads.filter(({ begunAtMs }) => steadyNow() - begunAtMs >= ageMs);
+    for (const { name, id } of old) await gate.run('delete', signal, () => api.abortUpload(name, id, signal));
+    if (old.length > 0) events.durable.uploadsAborted(old.length);
+  }
+}
