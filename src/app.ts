@@ -22,7 +22,7 @@ import { readTlsMaterial } from './http/listener/tls-material.ts';
 import { ReadinessChecks } from './http/admin/readiness.ts';
 import { createRegistryServer } from './http/registry/create-registry-server.ts';
 import { LearnedProfiles } from './boot/profiles/learned-profiles.ts';
-import { TarSpanSetting } from './images/boot/tar-span-setting.ts';
+import { SpanSetting } from './images/boot/span-setting.ts';
 import { createBootProfiles } from './create-boot-profiles.ts';
 import { createImageJobs } from './create-image-jobs.ts';
 import { createLayerIndexes } from './create-layer-indexes.ts';
@@ -158,7 +158,7 @@ export async function createApp(
 
   const { engine, wasmFault } = chooseEngine(config.inflate.engine);
   events.engineChosen(engine, wasmFault);
-  const { building, indexes, tars, forecast } = createLayerIndexes(config, {
+  const { building, indexes, tars, fineZtocs, forecast } = createLayerIndexes(config, {
     opening,
     blobs,
     files,
@@ -240,8 +240,8 @@ export async function createApp(
     LearnedProfiles.open(join(root, 'records', 'profiles'), { ...recorded, shared }),
   );
   const profiles = options.profiles ?? learned;
-  const tarSpanBytes = config.index.inflatedSpanBytes;
-  const tarSpans = new TarSpanSetting({ tarSpanBytes, policies, profiles });
+  const { inflatedSpanBytes: tarSpanBytes, learnSpanBytes } = config.index;
+  const spanSetting = new SpanSetting({ tarSpanBytes, learnSpanBytes, policies, profiles });
   const layers = new Layers({
     proofs,
     blobs,
@@ -250,7 +250,7 @@ export async function createApp(
     policies,
     configs,
     tarRecords,
-    tarSpans,
+    spanSetting,
     maxSkippedBytes,
   });
   const warmParts = { layers, indexes, fetcher, reader, events, logger, maxWarmedBytes: spanMemoryBytes / 4 };
@@ -282,7 +282,8 @@ export async function createApp(
     layers,
     indexes,
     tars,
-    tarSpans,
+    fineZtocs,
+    spanSetting,
     records: tarRecords,
     ...bootParts,
     shared,

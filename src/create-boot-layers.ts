@@ -5,6 +5,7 @@ import { BootBlobs, type BootBlobsDeps } from './images/boot/boot-blobs.ts';
 import { BootLayers, type BootLayersDeps } from './images/boot/boot-layers.ts';
 import { imageTreeSizes } from './images/files/image-trees.ts';
 import { BootAnswers } from './images/proofs/boot-answers.ts';
+import { LayerSpans } from './images/proofs/layer-spans.ts';
 import { BootRecords } from './images/proofs/boot-records.ts';
 import { ImagePrefetches, type ImagePrefetchesDeps } from './images/boot/image-prefetches.ts';
 import { PrefetchAnswers } from './images/proofs/prefetch-answers.ts';
@@ -28,6 +29,7 @@ export type CreateBootLayersDeps = Omit<BootLayersDeps, 'bootAnswers' | 'bootBlo
 export interface CreatedBootLayers {
   readonly bootAnswers: BootAnswers;
   readonly bootBlobs: BootBlobs;
+  readonly layerSpans: LayerSpans;
   readonly bootLayers: BootLayers;
   readonly prefetchAnswers: PrefetchAnswers;
   readonly prefetches: ImagePrefetches;
@@ -38,11 +40,12 @@ export function createBootLayers(deps: CreateBootLayersDeps): CreatedBootLayers 
   const { opening, root, shared, memoryBytes } = deps;
   const records = opening.use(BootRecords.open(join(root, 'records', 'boots'), deps));
   const bootAnswers = new BootAnswers({ records, shared });
+  const layerSpans = opening.use(LayerSpans.open(join(root, 'records', 'spans'), deps));
   const bootBlobs = new BootBlobs(deps);
   const { maxMakingBytes: maxTreeBytes } = imageTreeSizes(memoryBytes);
   const bootLayers = new BootLayers({ ...deps, bootAnswers, bootBlobs, maxTreeBytes });
   const prefetchRecords = opening.use(PrefetchRecords.open(join(root, 'records', 'prefetches'), deps));
   const prefetchAnswers = new PrefetchAnswers({ records: prefetchRecords, shared });
   const prefetches = new ImagePrefetches({ ...deps, prefetchAnswers });
-  return { bootAnswers, bootBlobs, bootLayers, prefetchAnswers, prefetches };
+  return { bootAnswers, bootBlobs, layerSpans, bootLayers, prefetchAnswers, prefetches };
 }

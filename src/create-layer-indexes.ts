@@ -2,6 +2,7 @@ import type { StoreFiles } from './blobs/shelves/store-files.ts';
 import type { ByteCache } from './cache/byte-cache.ts';
 import type { Config } from './config/config-keys.ts';
 import { BuildForecast } from './layers/build-forecast.ts';
+import { FineZtocs } from './layers/fine-ztocs.ts';
 import { LayerIndexFiles } from './layers/layer-index-files.ts';
 import { LayerIndexes, type LayerIndexesDeps } from './layers/layer-indexes.ts';
 import { TarZtocFiles } from './layers/tar-ztoc-files.ts';
@@ -24,6 +25,7 @@ export interface CreatedLayerIndexes {
   readonly building: Omit<LayerIndexesDeps, 'forecast' | 'tracer' | 'memoryBytes'>;
   readonly indexes: LayerIndexes;
   readonly tars: TarZtocs;
+  readonly fineZtocs: FineZtocs;
   readonly forecast: BuildForecast;
 }
 
@@ -41,7 +43,8 @@ export function createLayerIndexes(
   const { maxTocBytes } = limits;
   const { logger } = deps;
   const sizes = { spanBytes, readSpanBytes };
-  const tarFiles = new TarZtocFiles({ records: files.open('tar'), ztocs: tarZtocs, shared, maxTocBytes });
+  const ofZtocs = { records: files.open('tar'), ztocs: tarZtocs, shared, maxTocBytes };
+  const tarFiles = new TarZtocFiles({ ...ofZtocs, of: 'tar' });
   const building = {
     ...deps,
     ...sizes,
@@ -55,5 +58,7 @@ export function createLayerIndexes(
   const traced = tracer === undefined ? {} : { tracer };
   const indexes = opening.use(new LayerIndexes({ ...building, ...traced, memoryBytes, forecast }));
   const tars = opening.use(new TarZtocs({ ...building, files: tarFiles, indexes }));
-  return { building, indexes, tars, forecast };
+  const ztocFiles = new TarZtocFiles({ ...ofZtocs, of: 'gzip' });
+  const fineZtocs = opening.use(new FineZtocs({ ...building, ztocFiles }));
+  return { building, indexes, tars, fineZtocs, forecast };
 }

@@ -1,6 +1,6 @@
+import { LearningLayers, type LearningLayersDeps } from './images/boot/learning-layers.ts';
 import { DerivedImages, type DerivedImagesDeps } from './images/lazy/derived-images.ts';
 import { ConvertedImages, type ConvertedImagesDeps } from './images/lazy/converted-images.ts';
-import { COMPRESSED_LAYERS } from './images/lazy/compressed-layers.ts';
 import { ImagePlans, type ImagePlansDeps } from './images/lazy/image-plans.ts';
 import { LazyImages, type LazyImagesDeps } from './images/lazy/lazy-images.ts';
 import { LostDocuments, type LostDocumentsDeps } from './images/lazy/lost-documents.ts';
@@ -20,6 +20,7 @@ export type CreateLazyImagesDeps = Omit<
     InflatedLayersDeps &
     LazyImagesDeps &
     LostDocumentsDeps &
+    LearningLayersDeps &
     SociIndexerDeps &
     TarLayersDeps,
   | 'kind'
@@ -50,7 +51,7 @@ export function createLazyImages(deps: CreateLazyImagesDeps): CreatedLazyImages 
   const images = new ImageManifests({ manifests, configs });
   const tags = new RepositoryTags(servedImages);
   const tarLayers = new TarLayers({ ...deps, search: new TarSearch({ ...deps, images, tags }) });
-  const indexer = new SociIndexer({ ...deps, kind: COMPRESSED_LAYERS });
+  const indexer = new SociIndexer({ ...deps, kind: new LearningLayers(deps) });
   const inflatedIndexer = new SociIndexer({ ...deps, kind: new InflatedLayers({ ...deps, tarLayers }) });
   const lazily = { ...deps, indexer, inflatedIndexer, tarLayers };
   const plans = new ImagePlans({ ...deps, images });

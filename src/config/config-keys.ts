@@ -154,6 +154,11 @@ export const CONFIG_KEYS = {
       'up to 1GiB decompressed, 1MiB up to 4GiB, 4MiB above, since nodes fetch one span at a time in ' +
       'the background; a quarter of that for repositories that want boot layers and are still to learn',
   ),
+  'index.learnSpanBytes': optional(
+    size(65_536),
+    'span size of the `lean` and mirror forms for layers of repositories that want boot layers and are ' +
+      'still to learn: spans above 2MiB teach nothing; layers keep it',
+  ),
   'index.bootLayer': key(
     bootLayerMode,
     'off',

@@ -9,7 +9,7 @@ import type { NoZtocReason } from '../index/layer-summary.ts';
 import { decodeSharedIndex, encodeSharedIndex } from './shared-index.ts';
 import type { ZtocStore } from './ztoc-store.ts';
 
-/** The zTOC over the tar of a layer, which is stored. */
+/** A stored zTOC. */
 export interface TarZtoc {
   readonly spanBytes: number;
   /** Absent if there is a reason against it. */
@@ -18,6 +18,8 @@ export interface TarZtoc {
 }
 
 export interface TarZtocFilesDeps {
+  /** What the zTOCs are over: the tars of layers, or gzip layers themselves. */
+  readonly of: 'tar' | 'gzip';
   /** Small records: which zTOC a layer has. */
   readonly records: DigestFiles;
   readonly ztocs: ZtocStore;
@@ -30,7 +32,7 @@ export interface TarZtocFilesDeps {
 const VERSION = 1;
 const NO_ZTOC = new Uint8Array(0);
 
-/** The zTOCs over the tars of layers, by layer and span size: on disk, and shared by replicas. */
+/** zTOCs besides those of indexes, by layer and span size: on disk, and shared by replicas. */
 export class TarZtocFiles {
   readonly #deps: TarZtocFilesDeps;
 
@@ -103,11 +105,12 @@ export class TarZtocFiles {
 
   /** A layer may have a zTOC with one limit and none with another. */
   #recordKey(layer: Digest, spanBytes: number): Digest {
-    return digestOf(`${VERSION} ${this.#deps.maxTocBytes} ${spanBytes} ${layer}`);
+    const { of, maxTocBytes } = this.#deps;
+    return digestOf(`${of === 'tar' ? '' : `${of} `}${VERSION} ${maxTocBytes} ${spanBytes} ${layer}`);
   }
 
   #sharedKey(layer: Digest, spanBytes: number): string {
-    return `tar-ztoc:${VERSION}:${this.#deps.maxTocBytes}:${spanBytes}:${layer}`;
+    return `${this.#deps.of}-ztoc:${VERSION}:${this.#deps.maxTocBytes}:${spanBytes}:${layer}`;
   }
 }
 

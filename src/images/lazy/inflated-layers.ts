@@ -4,7 +4,7 @@ import type { LayerIndexes } from '../../layers/layer-indexes.ts';
 import { isInflatable, type TarZtocs } from '../../layers/tar-ztocs.ts';
 import { tarSkipReason } from '../../soci/skip-reason.ts';
 import type { Target } from '../../upstream/target.ts';
-import { compressedLayer } from './compressed-layers.ts';
+import { compressedLayer } from './compressed-layer.ts';
 import { frameCost } from './frame-cost.ts';
 import type { IndexedLayer, LayeredImage, LayerKind, PlacedLayer } from './layer-kind.ts';
 import type { Layers } from './layers.ts';

@@ -27,7 +27,7 @@ export interface LayersDeps {
   readonly policies: IndexPolicies;
   readonly configs: ImageConfigs;
   readonly tarRecords: TarRecords;
-  readonly tarSpans: TarSpanSizes;
+  readonly spanSetting: TarSpanSizes;
   /** `limits.maxSkippedBytes`. */
   readonly maxSkippedBytes: number;
 }
@@ -74,12 +74,12 @@ export class Layers {
 
   /** A layer of a repository, with the size from its image manifest if that is known. */
   layer(target: Target, digest: Digest): Layer {
-    const { proofs, knownLayers, policies, tarSpans } = this.#deps;
+    const { proofs, knownLayers, policies, spanSetting } = this.#deps;
     return {
       digest,
       source: proofs.source(target, digest),
       claimedBytes: knownLayers.get(target, digest)?.descriptor.size,
-      tarSpanBytes: servesTars(policies.of(target)) ? () => tarSpans.of(target) : undefined,
+      tarSpanBytes: servesTars(policies.of(target)) ? () => spanSetting.of(target) : undefined,
       confirm: (signal) => proofs.confirm(target, digest, signal),
     };
   }

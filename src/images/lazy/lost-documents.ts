@@ -2,6 +2,7 @@ import type { ManifestDocument } from '../../core/manifest-document.ts';
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import type { Reference } from '../../core/image-reference.ts';
+import type { FineZtocs } from '../../layers/fine-ztocs.ts';
 import type { TarZtocs } from '../../layers/tar-ztocs.ts';
 import type { LayerIndexes } from '../../layers/layer-indexes.ts';
 import { isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
@@ -23,6 +24,7 @@ export interface LostDocumentsDeps {
   readonly layers: Layers;
   readonly indexes: LayerIndexes;
   readonly tars: TarZtocs;
+  readonly fineZtocs: FineZtocs;
 }
 
 /**
@@ -131,14 +133,15 @@ export class LostDocuments {
 
   /** As {@link makeZtoc}, if the layer of the zTOC is known: rules may have changed since it was named. */
   async findZtoc(target: Target, digest: Digest, signal: AbortSignal): Promise<boolean> {
-    const { layers, indexes, tars } = this.#deps;
+    const { layers, indexes, tars, fineZtocs } = this.#deps;
     const origin = await this.#originOf(target, digest);
     if (origin === undefined || !(await this.#hasLayer(target, origin.layer, signal))) return false;
     const layer = await layers.authorizedLayer(target, origin.layer, signal);
     const index = await indexes.ensure(layer, signal);
-    const made =
-      origin.kind === 'tar' ? await tars.ensure(layer, index, origin.spanBytes, signal) : index.summary;
-    return made.ztoc?.digest === digest;
+    const { spanBytes } = origin;
+    if (spanBytes === undefined) return index.summary.ztoc?.digest === digest;
+    const made = origin.kind === 'tar' ? tars : fineZtocs;
+    return (await made.ensure(layer, index, spanBytes, signal)).ztoc?.digest === digest;
   }
 
   /** What a zTOC was made from, as published, or as the repository was given it. */

@@ -18,7 +18,7 @@ export interface TarLayersDeps {
   readonly search: TarSearch;
   readonly layers: Layers;
   readonly indexes: LayerIndexes;
-  readonly tarSpans: TarSpanSizes;
+  readonly spanSetting: TarSpanSizes;
   readonly policies: IndexPolicies;
   /** Where replicas share the records. */
   readonly shared: ByteCache | undefined;
@@ -83,7 +83,8 @@ export class TarLayers {
     const { diffId, uncompressedBytes: tarBytes } = summary;
     const known = this.known(target, diffId);
     const [first] = known.length > 0 ? known : await this.#findShared(target, diffId);
-    const spanBytes = first?.spanBytes ?? chooseTarSpanBytes(await this.#deps.tarSpans.of(target), tarBytes);
+    const spanBytes =
+      first?.spanBytes ?? chooseTarSpanBytes(await this.#deps.spanSetting.of(target), tarBytes);
     const record = { diffId, layer, tarBytes, spanBytes, coding: codingOf(summary) };
     if (first !== undefined) return record;
     const faster = await this.#shareNew(target, record);

@@ -10,7 +10,8 @@ import { type Derivation, parseDerivation } from './derivation.ts';
 
 /** The layer that a zTOC was made from. */
 export type LayerOrigin =
-  | { readonly kind: 'layer'; readonly layer: Digest }
+  /** Without `spanBytes`, the zTOC is that of the layer's index. */
+  | { readonly kind: 'layer'; readonly layer: Digest; readonly spanBytes?: number }
   /** The zTOC is over its tar. */
   | { readonly kind: 'tar'; readonly layer: Digest; readonly spanBytes: number };
 
@@ -98,7 +99,7 @@ function encode(origin: Origin): Buffer {
   if (origin.kind !== 'image') {
     const { layer } = origin;
     return Buffer.from(
-      JSON.stringify(origin.kind === 'tar' ? { layer, spanBytes: origin.spanBytes } : { layer }),
+      JSON.stringify({ layer, [origin.kind === 'tar' ? 'spanBytes' : 'layerSpanBytes']: origin.spanBytes }),
     );
   }
   const { mediaType, bytes } = origin.document;
@@ -111,10 +112,14 @@ function encode(origin: Origin): Buffer {
 async function decode(bytes: Uint8Array, digest: Digest): Promise<Origin | undefined> {
   const json = tryParseJson(Buffer.from(bytes).toString());
   if (!isJsonObject(json)) return undefined;
-  const { layer, spanBytes, mediaType, document } = json;
+  const { layer, spanBytes, layerSpanBytes, mediaType, document } = json;
   const derivation = parseDerivation(json['grounds']);
-  if (isDigestText(layer))
-    return typeof spanBytes === 'number' ? { kind: 'tar', layer, spanBytes } : { kind: 'layer', layer };
+  if (isDigestText(layer)) {
+    if (typeof spanBytes === 'number') return { kind: 'tar', layer, spanBytes };
+    return typeof layerSpanBytes === 'number'
+      ? { kind: 'layer', layer, spanBytes: layerSpanBytes }
+      : { kind: 'layer', layer };
+  }
   if (derivation === undefined || typeof mediaType !== 'string' || typeof document !== 'string')
     return undefined;
   const content = Buffer.from(document, 'base64');

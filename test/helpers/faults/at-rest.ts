@@ -21,7 +21,8 @@ export interface IdleProxy {
 const DEADLINE_MS = 20_000;
 const LOOK_MS = 20;
 /** What is open for as long as the proxy runs: the lock, and the tables with what SQLite has beside them. */
-const ALWAYS_OPEN = /^(lock|verified|proofs|records\/(tars|profiles|boots|prefetches))(-journal|-wal|-shm)?$/;
+const ALWAYS_OPEN =
+  /^(lock|verified|proofs|records\/(tars|profiles|boots|prefetches|spans))(-journal|-wal|-shm)?$/;
 /** Files of complete blobs that stay open for the next reader. */
 const MAX_IDLE_BLOBS = 256;
 /** The scrub reads one blob after the other, each by a descriptor of its own. */

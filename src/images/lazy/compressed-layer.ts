@@ -1,17 +1,7 @@
-import { skipReason } from '../../soci/skip-reason.ts';
 import type { LayerSummary, NoZtocReason } from '../../index/layer-summary.ts';
-import type { IndexedLayer, LayerKind, PlacedLayer } from './layer-kind.ts';
+import type { IndexedLayer, PlacedLayer } from './layer-kind.ts';
 
 const NO_ZTOC: NoZtocReason = { code: 'INTERNAL', message: 'the layer has no zTOC' };
-
-/** Layers as the registry has them. Their zTOCs are made with their indexes. */
-export const COMPRESSED_LAYERS: LayerKind = {
-  name: 'layer',
-  skip: skipReason,
-  build: () => Promise.resolve(),
-  describe: (_from, placed, summary) => Promise.resolve(compressedLayer(placed, summary)),
-  publish: () => Promise.resolve(),
-};
 
 /** A layer that stays as the registry has it, or why it has no zTOC. */
 export function compressedLayer(
