@@ -15,11 +15,16 @@ export interface ProfiledFile {
   /** Share of the starts that read the file, 0 to 1. */
   readonly startShare: number;
   /**
-   * Share of the file's bytes in the ranges that a start which read it has read, 0 to 1; 1 for what a boot
-   * layer served.
+   * Share of the file's bytes in the ranges that a start which read it has read, 0 to 1; 1 for what only boot
+   * layers served.
    */
   readonly readShare: number;
   readonly bytes: number;
+  /**
+   * Weight of the starts that showed whether they read the file: 1 for the newest one, less for older ones.
+   * Absent in a profile from elsewhere.
+   */
+  readonly evidence?: number;
 }
 
 /** Fewer starts may be odd ones. */
@@ -38,8 +43,8 @@ export interface BootProfiles {
 /** Takes notice of boot layers that are given out. */
 export interface BootLayerWatch {
   /**
-   * The client at `address` gets a boot layer with these files. Its start does not read them from the layers
-   * below, yet they count as read.
+   * The client at `address` gets a boot layer with these files. Its start does not show whether it reads
+   * them.
    */
   served(repository: Target, address: string, paths: readonly RawText[]): void;
 }

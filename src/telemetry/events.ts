@@ -183,10 +183,12 @@ export class Events {
   /** A container has started. */
   startSeen(
     outcome: StartOutcome,
-    { requests, hasBootLayer }: { readonly requests: number; readonly hasBootLayer: boolean },
+    { requests, bytes, hasBootLayer }: Record<'requests' | 'bytes', number> & Record<'hasBootLayer', boolean>,
   ): void {
+    const labels = { boot_layer: hasBootLayer ? 'yes' : 'no' };
     this.#metrics.starts.inc({ outcome });
-    this.#metrics.startRequests.observe({ boot_layer: hasBootLayer ? 'yes' : 'no' }, requests);
+    this.#metrics.startRequests.observe(labels, requests);
+    this.#metrics.startBytes.observe(labels, bytes);
   }
 
   upstreamResponded(request: UpstreamRequest, status: number, traceSpan: TraceSpan): void {

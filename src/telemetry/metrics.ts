@@ -18,6 +18,7 @@ const REQUEST_BUCKETS = [
   0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
 ];
 const START_BUCKETS = [0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
+const START_BYTE_BUCKETS = [0, ...[16, 18, 20, 22, 24, 26, 28, 30].map((power) => 2 ** power)];
 const BUILD_BUCKETS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600];
 
 /** Where the bytes of a response came from: `detail` of `Cache-Status`, and label `source`. */
@@ -212,6 +213,12 @@ export class Metrics {
     ['boot_layer'],
     START_BUCKETS,
   );
+  readonly startBytes = this.#histogram(
+    'start_bytes',
+    'Bytes that these requests were for; with a boot layer: what it lacked',
+    ['boot_layer'],
+    START_BYTE_BUCKETS,
+  );
   readonly profileWarmedBytes = this.#counter(
     'profile_warmed_bytes_total',
     'Decompressed bytes read ahead by boot profiles when nodes mounted layers: `read` by a node later, ' +
@@ -316,7 +323,8 @@ export class Metrics {
     for (const form of ['original', ...V2_FORMS]) this.tagResponses.inc({ form }, 0);
     for (const outcome of ['read', 'unread']) this.profileWarmedBytes.inc({ outcome }, 0);
     for (const outcome of START_OUTCOMES) this.starts.inc({ outcome }, 0);
-    for (const hasOne of ['yes', 'no']) this.startRequests.zero({ boot_layer: hasOne });
+    for (const hasOne of ['yes', 'no'])
+      for (const histogram of [this.startRequests, this.startBytes]) histogram.zero({ boot_layer: hasOne });
     // Alerts see only increases of a series, so it must exist before the first failure.
     for (const thread of THREAD_KINDS)
       for (const step of THREAD_STEPS) this.threadFailures.inc({ thread, step }, 0);

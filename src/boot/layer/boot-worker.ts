@@ -76,8 +76,9 @@ export interface PackTask {
   readonly maxBytes: number;
 }
 
-/** A compressed boot layer, or how much of its tar became more than the limit. */
-export type PackOutcome = Packed | { readonly bytes: undefined; readonly plainBytes: number };
+/** A compressed boot layer, or how much of its tar became how much more than the limit. */
+export type PackOutcome =
+  Packed | { readonly bytes: undefined; readonly plainBytes: number; readonly packedBytes: number };
 
 /** Task: compresses the tar of a boot layer. Holds the result, up to the limit. */
 export async function packLayer({ port, maxBytes }: PackTask): Promise<TransferredResult<PackOutcome>> {
@@ -89,8 +90,9 @@ export async function packLayer({ port, maxBytes }: PackTask): Promise<Transferr
     }
     const { plainBytes } = packer;
     const packed = packer.packedBytes > maxBytes ? undefined : packer.finish();
-    return packed === undefined || packed.bytes.length > maxBytes
-      ? new TransferredResult({ bytes: undefined, plainBytes }, [])
+    const packedBytes = packed?.bytes.length ?? packer.packedBytes;
+    return packed === undefined || packedBytes > maxBytes
+      ? new TransferredResult({ bytes: undefined, plainBytes, packedBytes }, [])
       : new TransferredResult(packed, [packed.bytes.buffer]);
   } finally {
     port.close();

@@ -20,7 +20,7 @@ const MOST_COMPRESSED = 4;
 /** A larger file would keep too many others out: it stays where it is. */
 const MAX_FILE_SHARE = 0.5;
 const MAX_TRIES = 5;
-/** Of what fitted in the last try: the rest may compress worse. */
+/** Of what would have fitted in the last try: the rest may compress worse. */
 const OF_LAST_TRY = 0.9;
 
 /** Most compressed bytes of the boot layer of an image. @param imageBytes size of all layers, compressed */
@@ -46,7 +46,8 @@ export async function makeBootLayer(
     if (plan.files.length === 0) return undefined;
     const packed = await pack(plan, most);
     if (packed.bytes !== undefined) return { plan, packed };
-    maxTarBytes = Math.min(packed.plainBytes, plan.tarBytes) * OF_LAST_TRY;
+    const { plainBytes, packedBytes } = packed;
+    maxTarBytes = Math.min(plainBytes, plan.tarBytes) * (most / packedBytes) * OF_LAST_TRY;
   }
   return undefined;
 }

@@ -11,7 +11,7 @@ export interface ObservedStart {
   readonly touched: readonly Omit<TouchedFile, 'order'>[];
   /** Files of the profile and of the boot layer that the start could read, with their sizes. */
   readonly present: ReadonlyMap<RawText, number>;
-  /** The files of its boot layer: they count as read. */
+  /** The files of its boot layer: nothing shows whether it has read them. */
   readonly served: readonly RawText[];
 }
 
@@ -19,7 +19,7 @@ export interface ObservedStart {
 export interface FileRecord {
   readonly path: RawText;
   bytes: number;
-  /** Starts that have read the file. */
+  /** Starts that have read the file, as far as that can be known. */
   reads: number;
   /** Starts that could have read it. */
   chances: number;
@@ -27,7 +27,7 @@ export interface FileRecord {
   readShares: number;
   /** Its place in the order of first touch, of those that have read it from its layer. */
   places: number;
-  /** Number of the last start that has read it. */
+  /** Number of the last start that has read it, or got it in its boot layer. */
   lastStart: number;
 }
 
@@ -36,6 +36,8 @@ const HALF_LIFE_STARTS = 16;
 const DECAY = 2 ** (-1 / HALF_LIFE_STARTS);
 /** Files that were not read in so many starts are forgotten. */
 const MAX_IDLE_STARTS = 8 * HALF_LIFE_STARTS;
+/** Old evidence that nothing could renew keeps this weight. */
+const MIN_CHANCES = 0.1;
 export const MAX_PROFILE_FILES = 10_000;
 const MAX_PATH_BYTES = 2 ** 20;
 const MAX_LAYERS = 256;
@@ -106,13 +108,18 @@ export class RepositoryProfile {
     for (const [place, { path, bytes, readShare }] of touched.entries())
       // The files of a boot layer were read before.
       read.set(path, { bytes, readShare, place: served.length + place });
+    const hidden = new Set(served);
     for (const path of served) {
-      const bytes = this.#files.get(path)?.bytes ?? present.get(path);
-      if (bytes !== undefined) read.set(path, { bytes, readShare: 1 });
+      const record = this.#files.get(path);
+      // What the start has read of the layers below was for files beside it.
+      if (record !== undefined) read.delete(path);
+      const bytes = present.get(path);
+      if (record !== undefined) age(record, this.#starts);
+      else if (bytes !== undefined) read.set(path, { bytes, readShare: 1 });
     }
     for (const path of present.keys()) {
       const record = this.#files.get(path);
-      if (record !== undefined && !read.has(path)) decay(record);
+      if (record !== undefined && !read.has(path) && !hidden.has(path)) decay(record);
     }
     for (const [path, { bytes, readShare, place }] of read) {
       const record = this.#files.get(path) ?? newRecord(path, before);
@@ -143,6 +150,7 @@ export class RepositoryProfile {
       startShare: Math.min(1, reads / chances),
       readShare: Math.min(1, readShares / reads),
       bytes,
+      evidence: chances,
     }));
     return { starts: this.#starts, files };
   }
@@ -173,6 +181,16 @@ function newRecord(path: RawText, chances: number): FileRecord {
 /** Makes room for a further start that could have read the file. */
 function decay(record: FileRecord): void {
   record.chances = record.chances * DECAY + 1;
+  record.reads *= DECAY;
+  record.readShares *= DECAY;
+  record.places *= DECAY;
+}
+
+/** A start did not show whether it reads the file. Shares stay; the next start that shows it weighs more. */
+function age(record: FileRecord, start: number): void {
+  record.lastStart = start;
+  if (record.chances * DECAY < MIN_CHANCES) return;
+  record.chances *= DECAY;
   record.reads *= DECAY;
   record.readShares *= DECAY;
   record.places *= DECAY;

@@ -1,3 +1,4 @@
+import { rangeLength } from '../../core/byte-range.ts';
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { WorkQueue } from '../../core/work/work-queue.ts';
@@ -47,7 +48,8 @@ export class StartLearner implements AsyncDisposable {
   async #note(start: Start): Promise<void> {
     const { events, logger } = this.#deps;
     const { reads, servedPaths } = start;
-    const seen = { requests: reads.length, hasBootLayer: servedPaths.length > 0 };
+    const bytes = reads.reduce((sum, { range }) => sum + rangeLength(range), 0);
+    const seen = { requests: reads.length, bytes, hasBootLayer: servedPaths.length > 0 };
     try {
       const outcome = await this.#queue.run(() => this.#learn(start), undefined, start.repository);
       events.startSeen(outcome, seen);

@@ -3,7 +3,7 @@ import type { BlobStore } from '../../blobs/blob-store.ts';
 import { BoundedMap } from '../../cache/bounded-map.ts';
 import { SingleFlight } from '../../cache/single-flight.ts';
 import { type BootProfile, type BootProfiles, isLearned } from '../../boot/boot-profile.ts';
-import { chooseBootFiles } from '../../boot/layer/choose-boot-files.ts';
+import { chooseBootFiles, leaveOutOldest } from '../../boot/layer/choose-boot-files.ts';
 import { extendConfig } from '../../boot/layer/extend-config.ts';
 import { bootLayerLimit, makeBootLayer } from '../../boot/layer/make-boot-layer.ts';
 import type { BootPool } from '../../boot/layer/pack-boot-tar.ts';
@@ -152,7 +152,7 @@ export class BootLayers implements ImageBootLayers {
       const fault = layerFault((await layers.index(target, digest)).summary);
       if (fault !== undefined) throw new SpandrelError(fault.code, fault.message);
     }
-    const wanted = chooseBootFiles(profile).map(({ path }) => path);
+    const wanted = leaveOutOldest(chooseBootFiles(profile)).map(({ path }) => path);
     const fairnessKey = targetKey(target);
     const copies = await pool.tasks.findInIndexes(
       {

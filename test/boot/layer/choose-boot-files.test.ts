@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 
 import { parseRawText } from '../../../src/tar/raw-text.ts';
 import type { ProfiledFile } from '../../../src/boot/boot-profile.ts';
-import { chooseBootFiles } from '../../../src/boot/layer/choose-boot-files.ts';
+import { chooseBootFiles, leaveOutOldest } from '../../../src/boot/layer/choose-boot-files.ts';
 
 const MIB = 2 ** 20;
 
@@ -46,5 +46,37 @@ describe('chooseBootFiles', () => {
         a: { startShare: 1, ...file },
       }),
     ).toEqual(['c', 'a', 'b']);
+  });
+});
+
+describe('leaveOutOldest', () => {
+  const file = (place: number, evidence?: number): ProfiledFile => ({
+    path: parseRawText(`file ${place}`),
+    startShare: 1,
+    readShare: 1,
+    bytes: 100,
+    ...(evidence === undefined ? {} : { evidence }),
+  });
+
+  it('leaves a 32nd of the files out, those whose evidence is oldest', () => {
+    const files = Array.from({ length: 96 }, (_, place) => file(place, 0.2 - ((place * 7) % 96) / 1000));
+    const kept = leaveOutOldest(files);
+    const left = files.filter((one) => !kept.includes(one));
+    expect(left).toEqual(
+      files
+        .toSorted((a, b) => (a.evidence ?? 0) - (b.evidence ?? 0))
+        .slice(0, 3)
+        .toSorted(byPlace),
+    );
+    expect(kept).toEqual(files.filter((one) => !left.includes(one)));
+    function byPlace(a: ProfiledFile, b: ProfiledFile): number {
+      return files.indexOf(a) - files.indexOf(b);
+    }
+  });
+
+  it('leaves one of few out, and none of which starts show enough, or nothing is known', () => {
+    expect(leaveOutOldest([file(1, 0.2), file(2, 0.1)])).toEqual([file(1, 0.2)]);
+    const sure = [file(1, 0.3), file(2, 20), file(3)];
+    expect(leaveOutOldest(sure)).toEqual(sure);
   });
 });

@@ -20,15 +20,22 @@ function copies(count: number): Copies {
   return { files, directories: new Map() };
 }
 
-/** Files that compress to a share of their size; counts what is packed. */
-function packing(ratio: number): {
+/**
+ * Files that compress to a share of their size; counts what is packed.
+ * @param heldBytes what is packed before the packer notices that it is too much
+ */
+function packing(
+  ratio: number,
+  heldBytes = 1000,
+): {
   pack: (plan: PlannedBootLayer, maxBytes: number) => Promise<PackOutcome>;
   packed: number[];
 } {
   const packed: number[] = [];
   const pack = async ({ tarBytes }: PlannedBootLayer, maxBytes: number): Promise<PackOutcome> => {
     packed.push(Math.min(tarBytes, Math.ceil(maxBytes / ratio)));
-    if (tarBytes * ratio > maxBytes) return { bytes: undefined, plainBytes: Math.ceil(maxBytes / ratio) };
+    const packedBytes = Math.min(tarBytes * ratio, maxBytes + heldBytes);
+    if (packedBytes > maxBytes) return { bytes: undefined, packedBytes, plainBytes: packedBytes / ratio };
     const bytes = new Uint8Array(Math.ceil(tarBytes * ratio));
     return { bytes, digest: LAYER, plainDigest: LAYER, plainBytes: tarBytes };
   };
@@ -60,6 +67,13 @@ describe('makeBootLayer', () => {
     }
   });
 
+  it('fits small limits too, which are passed by much before that is noticed', async () => {
+    const { pack, packed } = packing(1, 300 * FILE_BYTES);
+    const made = await makeBootLayer(copies(1000), 50 * FILE_BYTES, pack);
+    expect(made?.plan.files.length).toBeGreaterThan(40);
+    expect(packed).toHaveLength(2);
+  });
+
   it('leaves out a huge file, however early it is read, and takes what comes after it', async () => {
     const { files, directories } = copies(10);
     const entry = { layer: LAYER, start: 2 ** 30, dataStart: 2 ** 30 + 512, end: 2 ** 30 + 50 * FILE_BYTES };
@@ -74,7 +88,7 @@ describe('makeBootLayer', () => {
     expect(await makeBootLayer(copies(0), FILE_BYTES, pack)).toBeUndefined();
     expect(await makeBootLayer(copies(10), 100, pack)).toBeUndefined();
     expect(packed).toEqual([]);
-    const never = async (): Promise<PackOutcome> => ({ bytes: undefined, plainBytes: 1e6 });
+    const never = async (): Promise<PackOutcome> => ({ bytes: undefined, plainBytes: 1e6, packedBytes: 1e6 });
     expect(await makeBootLayer(copies(1000), FILE_BYTES * 200, never)).toBeUndefined();
   });
 });

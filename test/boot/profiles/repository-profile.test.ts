@@ -94,19 +94,56 @@ describe('a profile', () => {
     expect(shares(profile)).toEqual({ base: 1, app: 1 });
   });
 
-  it('counts the files of a boot layer as read, and keeps their order', () => {
+  it('keeps the shares and the order of the files of boot layers, whatever starts read beside them', () => {
     const profile = new RepositoryProfile();
     for (let count = 0; count < 3; count++) start(profile, ['a', 'b', 'c']);
     const before = profile.describe().files;
-    for (let count = 0; count < 40; count++) start(profile, ['c'], { served: ['a', 'b'] });
+    for (let count = 0; count < 400; count++) start(profile, ['a', 'c'], { served: ['a', 'b'] });
     expect(profile.describe().files.map(({ path }) => path)).toEqual(before.map(({ path }) => path));
     expect(shares(profile)).toEqual({ a: 1, b: 1, c: 1 });
+    const stored = parseProfile(printProfile(profile));
+    expect(stored && shares(stored)).toEqual({ a: 1, b: 1, c: 1 });
     // Of files that nobody knows, there is nothing to count.
     start(profile, ['c'], { served: ['unknown'] });
     expect(shares(profile)).not.toHaveProperty('unknown');
     const anew = new RepositoryProfile();
     start(anew, [], { present: ['a'], served: ['a', 'unknown'] });
-    expect(anew.describe().files).toEqual([{ path: 'a', startShare: 1, readShare: 1, bytes: 1000 }]);
+    expect(anew.describe().files).toMatchObject([{ path: 'a', startShare: 1, readShare: 1, bytes: 1000 }]);
+  });
+
+  it('lets a few starts without their boot layer decide about files that nothing showed for long', () => {
+    const profile = new RepositoryProfile();
+    for (let count = 0; count < 10; count++) start(profile, ['needed', 'gone', 'rare'], { present: [] });
+    const evidence = (): number[] => profile.describe().files.map((file) => file.evidence ?? 0);
+    const fresh = evidence();
+    for (let count = 0; count < 200; count++) start(profile, [], { served: ['needed', 'gone', 'rare'] });
+    for (const [place, weight] of evidence().entries()) expect(weight).toBeLessThan((fresh[place] ?? 0) / 50);
+    expect(shares(profile)).toEqual({ needed: 1, gone: 1, rare: 1 });
+    // The next image leaves two of them out.
+    for (let count = 0; count < 2; count++) start(profile, ['needed'], { served: ['rare'] });
+    const { gone = 1, ...others } = shares(profile);
+    expect(gone).toBeLessThan(0.1);
+    expect(others).toEqual({ needed: 1, rare: 1 });
+  });
+
+  it('has the files of real starts again soon after a thousand clients pretended to read others', () => {
+    const profile = new RepositoryProfile();
+    const real = ['a', 'b', 'c'];
+    for (let count = 0; count < 10; count++) start(profile, real);
+    const layer = { present: [...real, ...Array.from({ length: 50 }, (_, place) => `junk ${place}`)] };
+    for (let count = 0; count < 1000; count++)
+      start(
+        profile,
+        Array.from({ length: 50 }, (_, place) => `junk ${(count + place) % 100}`),
+        layer,
+      );
+    for (let count = 0; count < 3; count++) start(profile, real, layer);
+    const { a = 0, b = 0, c = 0 } = shares(profile);
+    expect(Math.min(a, b, c)).toBeGreaterThan(0.1);
+    for (let count = 0; count < 60; count++) start(profile, real);
+    for (const [path, share] of Object.entries(shares(profile)))
+      if (real.includes(path)) expect(share, path).toBeGreaterThan(0.9);
+      else expect(share, path).toBeLessThan(0.1);
   });
 
   it('is bounded: the files of most starts stay', () => {
