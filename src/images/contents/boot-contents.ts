@@ -25,8 +25,8 @@ export interface BootContentsDeps {
 }
 
 /**
- * Boot layers, and the configs that have them, as blobs. A repository gets them if it has the image and all
- * layers that they are copied from.
+ * Boot layers, and the configs that have them, as blobs. A repository gets a boot layer if it has all layers
+ * that it is copied from, and the config if it has the image.
  */
 export class BootContents {
   readonly #deps: BootContentsDeps;
@@ -36,11 +36,12 @@ export class BootContents {
   }
 
   /**
-   * The blob; `undefined` if it is none that a tag of the repository has named, as far as this replica knows.
+   * The blob; `undefined` if no tag has named it, as far as this replica knows, or if the repository lacks
+   * what it was made from.
    * @throws SpandrelError as `BlobProofs.authorizeDerivation`; errors of fills and builds
    */
   async openKnown(target: Target, digest: Digest, request: BlobRequest): Promise<Content | undefined> {
-    return this.#open(target, this.#deps.bootAnswers.knownBlob(target, digest), digest, request);
+    return this.#open(target, this.#deps.bootAnswers.knownBlob(digest), digest, request);
   }
 
   /** As {@link openKnown}, for a digest that nobody else knows: another replica may have named it. */
@@ -50,20 +51,21 @@ export class BootContents {
 
   async #open(
     target: Target,
-    recipe: BootRecipe | undefined,
+    recipes: readonly BootRecipe[],
     digest: Digest,
     request: BlobRequest,
   ): Promise<Content | undefined> {
-    if (recipe === undefined) return undefined;
-    const { image, layers } = recipe;
-    await this.#deps.proofs.authorizeDerivation(
-      target,
-      { image, manifests: [image], layers },
-      request.signal,
-    );
-    return recipe.layer.digest === digest
-      ? this.#layer(target, recipe, request)
-      : this.#config(target, recipe, request);
+    const { proofs } = this.#deps;
+    for (const recipe of recipes) {
+      const { image, layers } = recipe;
+      const isLayer = recipe.layer.digest === digest;
+      const derivation = isLayer
+        ? { image, manifests: [], layers }
+        : { image, manifests: [image], layers: [] };
+      if (!(await proofs.hasAll(target, derivation, request.signal))) continue;
+      return isLayer ? this.#layer(target, recipe, request) : this.#config(target, recipe, request);
+    }
+    return undefined;
   }
 
   async #layer(target: Target, recipe: BootRecipe, request: BlobRequest): Promise<Content> {

@@ -1,6 +1,6 @@
 import type { BlobStore } from '../../blobs/blob-store.ts';
 import type { Digest } from '../../core/digest.ts';
-import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
+import { isSpandrelError } from '../../core/errors.ts';
 import { WorkQueue } from '../../core/work/work-queue.ts';
 import { EMPTY_CONFIG, EMPTY_CONFIG_DIGEST } from '../../soci/soci-index.ts';
 import type { ZtocStore } from '../../layers/ztoc-store.ts';
@@ -70,8 +70,9 @@ export class DerivedBlobs {
   async get(target: Target, digest: Digest, request: DerivedBlobRequest): Promise<DerivedBlob | undefined> {
     const { signal } = request;
     if (digest === EMPTY_CONFIG_DIGEST) return plainBlob(EMPTY_CONFIG);
-    const artifacts = this.#prefetchAnswers.knownArtifact(target, digest);
-    if (artifacts.length > 0) return this.#openArtifact(target, artifacts, signal);
+    const artifacts = this.#prefetchAnswers.knownArtifact(digest);
+    const artifact = await this.#openArtifact(target, artifacts, signal);
+    if (artifact !== undefined) return artifact;
     // Most blobs are not derived; this test needs no disk access.
     if (this.#blobs.stat(digest, target.client.name) !== undefined) return undefined;
     if (this.#proofs.derivationOf(target, digest) === undefined) {
@@ -99,39 +100,27 @@ export class DerivedBlobs {
    */
   async make(target: Target, digest: Digest, request: DerivedBlobRequest): Promise<DerivedBlob | undefined> {
     const { signal } = request;
-    const artifacts = await this.#prefetchAnswers.findArtifact(target, digest);
-    if (artifacts.length > 0) return this.#openArtifact(target, artifacts, signal);
+    const artifacts = await this.#prefetchAnswers.findArtifact(digest);
+    const artifact = await this.#openArtifact(target, artifacts, signal);
+    if (artifact !== undefined) return artifact;
     // A blob from an upstream is not derived.
     if (this.#blobs.stat(digest, target.client.name) !== undefined) return undefined;
     const isMade = await this.#lost.makeZtoc(target, digest, signal);
     return isMade ? this.#read(digest, request) : undefined;
   }
 
-  /**
-   * An artifact that may be about several layers: the repository must have one of them.
-   * @throws SpandrelError as {@link BlobProofs.authorizeDerivation} for the last one
-   */
+  /** An artifact that may be about several layers: the repository must have one of them. */
   async #openArtifact(
     target: Target,
     artifacts: readonly RecordedPrefetch[],
     signal: AbortSignal,
   ): Promise<DerivedBlob | undefined> {
-    const byOriginal = new Map(artifacts.map((artifact) => [artifact.original, artifact]));
-    let absence: SpandrelError | undefined;
-    for (const { original, bytes } of byOriginal.values()) {
-      try {
-        await this.#proofs.authorizeDerivation(
-          target,
-          { image: original, manifests: [], layers: [original] },
-          signal,
-        );
-        return plainBlob(bytes);
-      } catch (error) {
-        if (!isSpandrelError(error, 'BLOB_UNKNOWN')) throw error;
-        absence = error;
-      }
+    const originals = new Map(artifacts.map(({ original, bytes }) => [original, bytes]));
+    for (const [original, bytes] of originals) {
+      const derivation = { image: original, manifests: [], layers: [original] };
+      if (await this.#proofs.hasAll(target, derivation, signal)) return plainBlob(bytes);
     }
-    throw absence ?? new SpandrelError('BLOB_UNKNOWN', 'no layer has this prefetch artifact');
+    return undefined;
   }
 
   async #storeOf(digest: Digest): Promise<ZtocStore | undefined> {

@@ -155,10 +155,6 @@ export class LostDocuments {
     return { kind: 'layer', layer };
   }
 
-  async #hasLayer(target: Target, layer: Digest, signal: AbortSignal): Promise<boolean> {
-    return this.#succeeds(() => this.#deps.proofs.authorize(target, layer, signal));
-  }
-
   /**
    * True if the repository has everything that something was made from.
    * @throws SpandrelError if that is not known
@@ -166,12 +162,12 @@ export class LostDocuments {
   async #hasAll(target: Target, derivation: Derivation, signal: AbortSignal | undefined): Promise<boolean> {
     for (const manifest of derivation.manifests)
       if ((await this.#image(target, manifest, signal)) === undefined) return false;
-    return this.#succeeds(() => this.#deps.proofs.authorizeDerivation(target, derivation, signal));
+    return this.#deps.proofs.hasAll(target, derivation, signal);
   }
 
-  async #succeeds(check: () => Promise<void>): Promise<boolean> {
+  async #hasLayer(target: Target, layer: Digest, signal: AbortSignal): Promise<boolean> {
     try {
-      await check();
+      await this.#deps.proofs.authorize(target, layer, signal);
       return true;
     } catch (error) {
       if (!isAbsence(error)) throw error;

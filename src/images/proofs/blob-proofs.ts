@@ -188,6 +188,20 @@ export class BlobProofs implements AsyncDisposable {
     }
   }
 
+  /**
+   * True if the repository has everything that something was made from.
+   * @throws SpandrelError if that is not known
+   */
+  async hasAll(target: Target, derivation: Derivation, signal?: AbortSignal): Promise<boolean> {
+    try {
+      await this.authorizeDerivation(target, derivation, signal);
+      return true;
+    } catch (error) {
+      if (!isSpandrelError(error, 'BLOB_UNKNOWN', 'MANIFEST_UNKNOWN')) throw error;
+      return false;
+    }
+  }
+
   /** The layer itself need not be stored, only what was made from it. */
   async #authorizeLayer(target: Target, layer: Digest, signal: AbortSignal | undefined): Promise<void> {
     await this.#confirm(target, layer, true, signal);

@@ -14,6 +14,8 @@ export interface BootAnswersDeps {
 }
 
 const KEY_PREFIX = 'boot:1:';
+/** Of a blob that only images with a boot layer have. */
+const BLOB_PREFIX = 'boot-blob:1:';
 /** Of the boot layer that an image got after it was answered without one. */
 const LATER_PREFIX = 'boot-later:1:';
 const NONE = Buffer.from('none');
@@ -50,19 +52,20 @@ export class BootAnswers {
   }
 
   /** As {@link BootRecords.findBlob}: as far as this replica knows. */
-  knownBlob(target: Target, digest: Digest): BootRecipe | undefined {
-    return this.#deps.records.findBlob(target, digest);
+  knownBlob(digest: Digest): readonly BootRecipe[] {
+    return this.#deps.records.findBlob(digest);
   }
 
   /** As {@link knownBlob}, or as another replica has named it. */
-  async findBlob(target: Target, digest: Digest): Promise<BootRecipe | undefined> {
-    const known = this.knownBlob(target, digest);
-    if (known !== undefined) return known;
-    const shared = await this.#findShared(sharedKey(target, digest));
-    if (shared === undefined || shared === 'none') return undefined;
-    if (![shared.layer.digest, shared.config.digest].includes(digest)) return undefined;
-    this.#deps.records.put(target, shared.image, shared);
-    return shared;
+  async findBlob(target: Target, digest: Digest): Promise<readonly BootRecipe[]> {
+    const known = this.knownBlob(digest);
+    if (known.length > 0) return known;
+    const shared = await this.#findShared(BLOB_PREFIX + digest);
+    if (shared === undefined || shared === 'none') return [];
+    if (![shared.layer.digest, shared.config.digest].includes(digest)) return [];
+    // Remembered if it is of this repository.
+    await this.find(target, shared.image, true);
+    return [shared];
   }
 
   /**
@@ -80,7 +83,7 @@ export class BootAnswers {
     if (kept !== 'none') {
       const bytes = await encodeAnswer(kept);
       const blobs = [kept.layer.digest, kept.config.digest];
-      await Promise.all(blobs.map((digest) => shared.set(sharedKey(target, digest), bytes)));
+      await Promise.all(blobs.map((digest) => shared.set(BLOB_PREFIX + digest, bytes)));
     }
     return kept;
   }
@@ -105,7 +108,6 @@ async function decodeAnswer(bytes: Uint8Array): Promise<BootAnswer | undefined> 
   return text && decodeRecipe(text);
 }
 
-/** @param digest of an image, or of a blob that only the image with the boot layer has */
-function sharedKey(target: Target, digest: Digest, prefix = KEY_PREFIX): string {
-  return `${prefix}${targetKey(target)}:${digest}`;
+function sharedKey(target: Target, image: Digest, prefix = KEY_PREFIX): string {
+  return `${prefix}${targetKey(target)}:${image}`;
 }

@@ -17,6 +17,7 @@ export interface PrefetchAnswersDeps {
 }
 
 const KEY_PREFIX = 'prefetch:1:';
+const BLOB_PREFIX = 'prefetch-artifact:1:';
 
 /** Which prefetch artifacts SOCI indexes list, on this replica or another one: nodes may ask any of them. */
 export class PrefetchAnswers {
@@ -31,43 +32,41 @@ export class PrefetchAnswers {
     const { records } = this.#deps;
     const known = records.find(target, key);
     if (known !== undefined) return known;
-    const shared = await this.#findShared(target, nameOf(key));
+    const shared = await this.#findShared(sharedKey(target, key));
     return shared?.image === key.image && shared.kind === key.kind ? records.put(target, shared) : undefined;
   }
 
   /** As `PrefetchRecords.findArtifact`, as far as this replica knows. */
-  knownArtifact(target: Target, digest: Digest): readonly RecordedPrefetch[] {
-    return this.#deps.records.findArtifact(target, digest);
+  knownArtifact(digest: Digest): readonly RecordedPrefetch[] {
+    return this.#deps.records.findArtifact(digest);
   }
 
   /** As {@link knownArtifact}, or as another replica has named it. */
-  async findArtifact(target: Target, digest: Digest): Promise<readonly RecordedPrefetch[]> {
-    const known = this.knownArtifact(target, digest);
+  async findArtifact(digest: Digest): Promise<readonly RecordedPrefetch[]> {
+    const known = this.knownArtifact(digest);
     if (known.length > 0) return known;
-    const shared = await this.#findShared(target, digest);
-    if (shared === undefined) return [];
-    this.#deps.records.put(target, shared);
-    return shared.artifacts.filter((artifact) => artifact.digest === digest);
+    const shared = await this.#findShared(BLOB_PREFIX + digest);
+    return shared?.artifacts.filter((artifact) => artifact.digest === digest) ?? [];
   }
 
   /** Keeps a decision, unless there is one. Call before the index is named. @returns the one that counts */
   async put(target: Target, record: PrefetchRecord): Promise<PrefetchRecord> {
     const { records, shared } = this.#deps;
     if (shared === undefined) return records.put(target, record);
-    const first = await shared.setNew(sharedKey(target, nameOf(record)), encodeBytes(record));
+    const first = await shared.setNew(sharedKey(target, record), encodeBytes(record));
     const agreed = shared.isAuthentic ? first && decodeBytes(first.bytes) : undefined;
     const counts = records.put(target, agreed ?? record);
     const bytes = encodeBytes(counts);
-    const artifacts = counts.artifacts.map(({ digest }) => sharedKey(target, digest));
+    const artifacts = counts.artifacts.map(({ digest }) => BLOB_PREFIX + digest);
     await Promise.all(artifacts.map((key) => shared.set(key, bytes)));
     return counts;
   }
 
   /** Without a key, anybody could have written the entry. */
-  async #findShared(target: Target, name: string): Promise<PrefetchRecord | undefined> {
+  async #findShared(key: string): Promise<PrefetchRecord | undefined> {
     const { shared } = this.#deps;
     if (shared?.isAuthentic !== true) return undefined;
-    const hit = await shared.get(sharedKey(target, name));
+    const hit = await shared.get(key);
     return hit && decodeBytes(hit.bytes);
   }
 }
@@ -80,10 +79,6 @@ function decodeBytes(bytes: Uint8Array): PrefetchRecord | undefined {
   return decodePrefetchRecord(Buffer.from(bytes).toString());
 }
 
-function nameOf({ image, kind }: PrefetchKey): string {
-  return `${image}:${kind}`;
-}
-
-function sharedKey(target: Target, name: string): string {
-  return `${KEY_PREFIX}${targetKey(target)}:${name}`;
+function sharedKey(target: Target, { image, kind }: PrefetchKey): string {
+  return `${KEY_PREFIX}${targetKey(target)}:${image}:${kind}`;
 }

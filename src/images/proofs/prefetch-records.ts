@@ -21,9 +21,9 @@ const MAX_SAME = 16;
 const SCHEMA =
   'CREATE TABLE IF NOT EXISTS prefetches (id INTEGER PRIMARY KEY, repository TEXT NOT NULL, ' +
   'image TEXT NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL, UNIQUE (repository, image, kind)); ' +
-  'CREATE TABLE IF NOT EXISTS artifacts (repository TEXT NOT NULL, digest TEXT NOT NULL, ' +
+  'CREATE TABLE IF NOT EXISTS artifacts (digest TEXT NOT NULL, ' +
   'prefetch INTEGER NOT NULL REFERENCES prefetches (id) ON DELETE CASCADE, ' +
-  'PRIMARY KEY (repository, digest, prefetch)) WITHOUT ROWID; ' +
+  'PRIMARY KEY (digest, prefetch)) WITHOUT ROWID; ' +
   'CREATE INDEX IF NOT EXISTS artifacts_by_prefetch ON artifacts (prefetch)';
 
 /**
@@ -34,7 +34,7 @@ export class PrefetchRecords implements Disposable {
   readonly #recent = new BoundedMap<{ readonly record: PrefetchRecord | undefined }>({
     maxEntries: MAX_IN_MEMORY,
   });
-  /** By repository and digest. Most requests are for other blobs: that there is none is remembered too. */
+  /** By digest. Most requests are for other blobs: that there is none is remembered too. */
   readonly #artifacts = new BoundedMap<readonly RecordedPrefetch[]>({ maxEntries: MAX_BLOBS_IN_MEMORY });
   readonly #file: RecordFile;
   readonly #find: StatementSync;
@@ -49,14 +49,12 @@ export class PrefetchRecords implements Disposable {
     this.#find = file.prepare('SELECT body FROM prefetches WHERE repository = ? AND image = ? AND kind = ?');
     this.#findArtifact = file.prepare(
       'SELECT body FROM artifacts JOIN prefetches ON prefetches.id = artifacts.prefetch ' +
-        'WHERE artifacts.repository = ? AND digest = ? ORDER BY prefetch DESC LIMIT ?',
+        'WHERE digest = ? ORDER BY prefetch DESC LIMIT ?',
     );
     this.#put = file.prepare(
       'INSERT OR IGNORE INTO prefetches (repository, image, kind, body) VALUES (?, ?, ?, ?)',
     );
-    this.#putArtifact = file.prepare(
-      'INSERT OR IGNORE INTO artifacts (repository, digest, prefetch) VALUES (?, ?, ?)',
-    );
+    this.#putArtifact = file.prepare('INSERT OR IGNORE INTO artifacts (digest, prefetch) VALUES (?, ?)');
   }
 
   static open(path: string, { storeBytes, ...shared }: RecordsOptions): PrefetchRecords {
@@ -78,17 +76,19 @@ export class PrefetchRecords implements Disposable {
     return record;
   }
 
-  /** The artifacts with this digest, which may be about several layers; the newest first. */
-  findArtifact(target: Target, digest: Digest): readonly RecordedPrefetch[] {
-    const key = `${targetKey(target)} ${digest}`;
-    const known = this.#artifacts.get(key);
+  /**
+   * The artifacts with this digest, which may be about several layers, whichever repository they were planned
+   * for; the newest first. They say nothing about who may have them.
+   */
+  findArtifact(digest: Digest): readonly RecordedPrefetch[] {
+    const known = this.#artifacts.get(digest);
     if (known !== undefined) return known;
-    const rows = this.#file.read(() => this.#findArtifact.all(targetKey(target), digest, MAX_SAME));
+    const rows = this.#file.read(() => this.#findArtifact.all(digest, MAX_SAME));
     if (rows === undefined) return [];
     const found = rows
       .flatMap((row) => parseRow(row)?.artifacts ?? [])
       .filter((artifact) => artifact.digest === digest);
-    this.#artifacts.set(key, found);
+    this.#artifacts.set(digest, found);
     return found;
   }
 
@@ -97,11 +97,11 @@ export class PrefetchRecords implements Disposable {
     const repository = targetKey(target);
     const { image, kind, artifacts } = record;
     this.#recent.delete(`${repository} ${image} ${kind}`);
-    for (const { digest } of artifacts) this.#artifacts.delete(`${repository} ${digest}`);
+    for (const { digest } of artifacts) this.#artifacts.delete(digest);
     this.#file.write(() => {
       const put = this.#put.run(repository, image, kind, encodePrefetchRecord(record));
       if (put.changes === 0) return;
-      for (const { digest } of artifacts) this.#putArtifact.run(repository, digest, put.lastInsertRowid);
+      for (const { digest } of artifacts) this.#putArtifact.run(digest, put.lastInsertRowid);
       this.#rows.added(put.changes);
     });
     return this.find(target, record) ?? record;

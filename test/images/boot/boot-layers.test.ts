@@ -42,6 +42,8 @@ const SETTINGS = {
 const WANTED = ['usr/bin/tool', 'etc/a', 'etc/b', 'no/such'];
 const COPIED = ['usr/bin/tool', 'etc/a', 'etc/b'];
 
+const PACKINGS = [gzipped, zstd, plain] as const;
+
 const profiles = new GivenProfiles();
 let upstream: ImageUpstream;
 let root: string;
@@ -66,8 +68,7 @@ async function push(repository: string, version = '1'): Promise<readonly Buffer[
     tarOf(file('etc/a', 'old'), file('etc/b', 'B'), hardlink('etc/c', 'etc/b')),
     tarOf(file('etc/a', text)),
   ];
-  const packings = [gzipped, zstd, plain] as const;
-  const layers = tars.map((tar, place): UpstreamLayer => (packings[place] ?? plain)(tar));
+  const layers = tars.map((tar, place): UpstreamLayer => (PACKINGS[place] ?? plain)(tar));
   await upstream.addImage(repository, layers, version);
   return tars;
 }
@@ -134,15 +135,26 @@ describe('index.bootLayer: next', () => {
     expect(await layerCount(repository)).toBe(4);
   });
 
-  it('gives it only to repositories that have the image', async () => {
+  it('gives it to who has all layers that it copies from, and its config to who has the image', async () => {
     const repository = 'team/own';
     profiles.give(repository, WANTED);
-    await push(repository);
+    const tars = await push(repository);
     await push('team/other', 'other');
-    const { manifest } = await pullManifest(app, '1', { repository });
-    await pullManifest(app, 'other', { repository: 'team/other' });
-    for (const { digest } of [manifest.config, ...manifest.layers.slice(-1)])
-      expect((await requestBlob(app, digest, {}, { repository: 'team/other' })).status).toBe(404);
+    const layers = tars.map((tar, place) => (PACKINGS[place] ?? plain)(tar));
+    await upstream.addImage('team/copy', layers, '1');
+    await upstream.addImage('team/layers', [...layers, plain(tarOf(file('more', 'more')))], '1');
+    const { digest, manifest } = await pullManifest(app, '1', { repository });
+    const [boot] = manifest.layers.slice(-1);
+    const statusOf = async (name: string): Promise<number[]> => {
+      const blobs = [boot?.digest ?? '', manifest.config.digest];
+      const responses = blobs.map((blob) => requestBlob(app, blob, {}, { repository: name }));
+      return (await Promise.all(responses)).map(({ status }) => status);
+    };
+    expect(await statusOf('team/other')).toEqual([404, 404]);
+    expect(await statusOf('team/layers')).toEqual([200, 404]);
+    // What leads to them is there too.
+    expect((await pullManifest(app, digest, { repository: 'team/copy' })).manifest).toEqual(manifest);
+    expect(await statusOf('team/copy')).toEqual([200, 200]);
   });
 
   it('is shown in the overview of the image, and by doctor', async () => {

@@ -211,6 +211,9 @@ describe('a prefetch artifact that an index has named', () => {
     const [artifact] = artifactsOf(await sociIndexOf(app, repository));
     if (artifact === undefined) throw new Error('the index lists no artifact');
     expect((await requestBlob(app, artifact.digest, {}, { repository: 'team/other' })).status).toBe(404);
+    // The same image, whose tag nobody has asked for.
+    await push('team/copying');
+    await readArtifact(app, 'team/copying', artifact);
     await app[Symbol.asyncDispose]();
 
     profiles.give(repository, ['before']);

@@ -60,19 +60,21 @@ describe('BootRecords', () => {
     using records = open(path);
     expect(records.find(app, IMAGE)).toEqual(recipe('one'));
     for (const { digest } of [recipe('one').layer, recipe('one').config])
-      expect(records.findBlob(app, digest)).toEqual(recipe('one'));
-    expect(records.findBlob(app, recipe('two').layer.digest)).toBeUndefined();
+      expect(records.findBlob(digest)).toEqual([recipe('one')]);
+    expect(records.findBlob(recipe('two').layer.digest)).toEqual([]);
   });
 
-  it('knows blobs by repository, also those that it has just not found', async () => {
+  it('knows blobs, also those that it has just not found, with the recipes of all repositories', async () => {
     using records = open(join(await temporaryFolder(), 'boots'));
     const [app, other] = [target('team/app'), target('team/other')];
     const { digest } = recipe('one').layer;
-    expect(records.findBlob(app, digest)).toBeUndefined();
+    expect(records.findBlob(digest)).toEqual([]);
     records.put(app, IMAGE, recipe('one'));
-    expect(records.findBlob(app, digest)).toEqual(recipe('one'));
-    expect(records.findBlob(other, digest)).toBeUndefined();
+    expect(records.findBlob(digest)).toEqual([recipe('one')]);
     expect(records.find(other, IMAGE)).toBeUndefined();
+    const elsewhere = { ...recipe('one'), image: digestOf('other image') };
+    records.put(other, elsewhere.image, elsewhere);
+    expect(records.findBlob(digest)).toEqual([elsewhere, recipe('one')]);
   });
 
   it('puts a damaged file aside', async () => {
@@ -133,7 +135,7 @@ describe('BootAnswers of replicas', () => {
     expect(await a.put(app, IMAGE, recipe('one'))).toEqual(recipe('one'));
     expect(await b.find(app, IMAGE)).toBe('none');
     expect(await b.put(app, IMAGE, recipe('two'))).toEqual(recipe('one'));
-    expect(await b.findBlob(app, recipe('one').config.digest)).toEqual(recipe('one'));
+    expect(await b.findBlob(app, recipe('one').config.digest)).toEqual([recipe('one')]);
   });
 
   it('improve where another replica has improved them', async () => {
