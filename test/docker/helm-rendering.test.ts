@@ -63,6 +63,7 @@ describe('the Helm chart, rendered by Helm', () => {
         'dashboard.enabled=true',
         'secret.name=s,secret.redisUrlKey=url,secret.adminTokenKey=t',
       ]),
+      render(['config.cache.redis.url=redis://r,secret.name=s,secret.replicaTokenKey=t']),
       render(['podDisruptionBudget.enabled=false', 'networkPolicy.enabled=false', 'service.type=NodePort']),
     ]);
     const objects = [usual, ...rendered].flat();
@@ -136,6 +137,45 @@ describe('the Helm chart, rendered by Helm', () => {
   });
 
   it.each([
+    ['StatefulSet', [], 'http://$(POD_NAME).spandrel-replicas:5000'],
+    ['Deployment', ['kind=Deployment'], 'http://$(POD_IP):5000'],
+    [
+      'StatefulSet',
+      [LISTEN_TLS, 'tls.secretName=s', 'config.replica.ca=/etc/spandrel-tls/ca.crt'],
+      'https://$(POD_NAME).spandrel-replicas:5000',
+    ],
+  ])('makes the pods of a %s one proxy, each with its own URL, with %o', async (kind, values, url) => {
+    const redis = 'config.cache.redis.url=redis://r,secret.name=s,secret.replicaTokenKey=token';
+    const objects = await render([...values, redis]);
+    const { template } = find(objects, kind).spec as { template: { spec: { containers: object[] } } };
+    const [container] = template.spec.containers as [{ env: { name: string; value?: string }[] }];
+    const environment = Object.fromEntries(container.env.map(({ name, value = 'demo-0' }) => [name, value]));
+    expect(environment['SPANDREL_REPLICA_URL']).toBe(url);
+    // The kubelet puts in the values of earlier variables only.
+    const names = container.env.map(({ name }) => name);
+    expect(names.indexOf('SPANDREL_REPLICA_URL')).toBeGreaterThan(
+      names.findIndex((name) => url.includes(`$(${name})`)),
+    );
+    const { data } = find(objects, 'ConfigMap') as unknown as { data: Record<string, string> };
+    const { POD_NAME: _name, POD_IP: _ip, ...given } = environment;
+    const { replica } = parseConfig({
+      yaml: data['spandrel.yaml'] ?? '',
+      environment: { ...given, SPANDREL_REPLICA_URL: url.replaceAll(/\$\(\w+\)/g, '10.0.0.7') },
+    });
+    expect(replica.tokenFile).toBe('/etc/spandrel-secrets/token');
+    expect(find(objects, 'NetworkPolicy').spec).toMatchObject({
+      egress: expect.arrayContaining([
+        {
+          to: [{ podSelector: expect.anything() as unknown }],
+          ports: [{ port: 'registry' }],
+        },
+      ]) as unknown,
+    });
+  });
+
+  it.each([
+    [['secret.name=s,secret.replicaTokenKey=t'], 'set config.cache.redis.url'],
+    [['config.replica.url=http://10.0.0.7:5000'], 'set secret.replicaTokenKey'],
     [[CERTIFICATE], 'set config.listen.tls.cert to /etc/spandrel-tls/tls.crt'],
     [['tls.secretName=s'], 'set config.listen.tls.cert to /etc/spandrel-tls/tls.crt'],
     [[LISTEN_TLS], 'set tls.secretName, or tls.certManager'],

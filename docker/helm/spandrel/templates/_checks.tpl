@@ -32,6 +32,13 @@ when it starts.
 {{- fail "secret.redisUrlKey and config.cache.redis.url exclude each other: remove one of them" }}
 {{- end }}
 
+{{- if and .Values.secret.replicaTokenKey (not (or .Values.secret.redisUrlKey (include "spandrel.get" (list $config "cache.redis.url")))) }}
+{{- fail "secret.replicaTokenKey: replicas agree in Redis: set config.cache.redis.url, or secret.redisUrlKey" }}
+{{- end }}
+{{- if include "spandrel.get" (list $config "replica.url") }}
+{{- fail "config.replica.url is the same for all pods: remove it, and set secret.replicaTokenKey, which gives each pod its own" }}
+{{- end }}
+
 {{- if and $adminTls (include "spandrel.get" (list $config "admin.tls.clientCa")) }}
 {{- fail "config.admin.tls.clientCa: the kubelet's probes and Prometheus have no client certificate: remove it, and use config.admin.tokenFile" }}
 {{- end }}

@@ -22,6 +22,13 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if .Values.tls.secretName }}{{ .Values.tls.secretName }}{{ else if .Values.tls.certManager.enabled }}{{ .Release.Name }}-tls{{ end }}
 {{- end }}
 
+{{- /* Where the other replicas reach this one. Only the pods of a StatefulSet have names. */ -}}
+{{- define "spandrel.replicaUrl" -}}
+{{- $scheme := ternary "https" "http" (ne "" (include "spandrel.get" (list .Values.config "listen.tls.cert"))) }}
+{{- $host := ternary (printf "$(POD_NAME).%s-replicas" .Release.Name) "$(POD_IP)" (eq .Values.kind "StatefulSet") }}
+{{- printf "%s://%s:%v" $scheme $host .Values.config.listen.port }}
+{{- end }}
+
 {{- /* The value at a path like listen.tls.cert, as text; none if something on the way is missing or null. */ -}}
 {{- define "spandrel.get" -}}
 {{- $value := first . }}
