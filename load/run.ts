@@ -6,11 +6,13 @@ import { writeResultsDocument } from './reports/results-document.ts';
 import type { Scenario } from './scenario.ts';
 import { beside } from './scenarios/beside.ts';
 import { burst } from './scenarios/burst.ts';
+import { capacity } from './scenarios/capacity.ts';
 import { crash } from './scenarios/crash.ts';
 import { indexBuild } from './scenarios/index-build.ts';
 import { inflate } from './scenarios/inflate.ts';
 import { lazy } from './scenarios/lazy.ts';
 import { parallel } from './scenarios/parallel.ts';
+import { scale } from './scenarios/scale.ts';
 import { soak } from './scenarios/soak.ts';
 import { span } from './scenarios/span.ts';
 import { warm } from './scenarios/warm.ts';
@@ -27,6 +29,8 @@ const SCENARIOS: readonly Scenario[] = [
   inflate,
   indexBuild,
   beside,
+  capacity,
+  scale,
 ];
 
 const USAGE = `npm run load -- SCENARIO... [flags]

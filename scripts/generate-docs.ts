@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 
 import { printResults } from '../load/reports/results-document.ts';
+import { printColdArrivals, printCosts, printFigures, printNeeds } from '../load/reports/scaling-tables.ts';
 import { COMMAND_NAMES, printCommandHelp, printUsage } from '../src/cli/run-command.ts';
 import { printConfigTable, printDefaultConfig, printFieldTable } from '../src/config/print-config-table.ts';
 import { printConfigSchema } from '../src/config/print-config-schema.ts';
@@ -34,6 +35,12 @@ const FILES: Readonly<Record<string, Print>> = {
 /** Documents with generated parts between markers of these names. */
 const PARTS: Readonly<Record<string, Readonly<Record<string, Print>>>> = {
   'docs/architecture.md': { rooms: printRooms },
+  'docs/scaling.md': {
+    'scaling needs': printNeeds,
+    'scaling cold': printColdArrivals,
+    'scaling costs': printCosts,
+    'scaling figures': printFigures,
+  },
   'docs/reference/configuration.md': {
     configuration: printConfigTable,
     upstreams: () => printFieldTable('upstreams[]', upstream.schema),

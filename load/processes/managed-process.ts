@@ -101,12 +101,27 @@ export class ManagedProcess implements AsyncDisposable {
     return seconds.reduce((sum, value) => sum + value, 0);
   }
 
+  /** CPU seconds of the main thread, user and system (Linux). */
+  mainThreadSeconds(): Promise<number> {
+    return processSeconds(`${this.pid}/task/${this.pid}`);
+  }
+
   /** Kills the process, as in a power failure. */
   async kill(): Promise<void> {
     await this.#end('SIGKILL');
   }
 
+  /** Stops the process where it is, until {@link thaw}. */
+  freeze(): void {
+    this.#child.kill('SIGSTOP');
+  }
+
+  thaw(): void {
+    this.#child.kill('SIGCONT');
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    this.thaw();
     await this.#end('SIGTERM');
   }
 

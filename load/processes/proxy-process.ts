@@ -59,6 +59,11 @@ export class ProxyProcess implements Peer {
     return this.#process.cpuSeconds();
   }
 
+  /** CPU seconds of the thread that serves all requests. */
+  servingSeconds(): Promise<number> {
+    return this.#process.mainThreadSeconds();
+  }
+
   peakMemoryBytes(): Promise<number> {
     return this.#process.peakMemoryBytes();
   }
@@ -74,6 +79,28 @@ export class ProxyProcess implements Peer {
   /** Kills the process, as in a power failure; its files stay. */
   async kill(): Promise<void> {
     await this.#process.kill();
+  }
+
+  /** Stops the process where it is, until {@link thaw}. */
+  freeze(): void {
+    this.#process.freeze();
+  }
+
+  thaw(): void {
+    this.#process.thaw();
+  }
+
+  /** As a load balancer asks; rejects if the process does not respond. */
+  async isReady(): Promise<boolean> {
+    return (await fetch(`${this.#adminUrl}/readyz`)).ok;
+  }
+
+  /** Digests of the blobs that it fetches for all replicas. */
+  async heldLeases(): Promise<string[]> {
+    const { leases } = (await (await fetch(`${this.#adminUrl}/api/v1/replicas`)).json()) as {
+      leases: { digest: string }[];
+    };
+    return leases.map(({ digest }) => digest);
   }
 
   /** Sum of a metric over its labels; 0 if it is missing. */
