@@ -11,6 +11,8 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     testTimeout: 60_000,
     hookTimeout: 120_000,
+    // A busy machine takes its time; what never comes fails anyway.
+    expect: { poll: { timeout: 20_000 } },
     pool: 'forks',
     // Tests wait more than they work: three at a time also on two cores.
     maxWorkers: Math.max(3, availableParallelism() - 1),

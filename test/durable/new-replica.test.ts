@@ -98,6 +98,10 @@ describe('a new replica with an empty disk and the same bucket', () => {
       };
       const first = await startReplica(prefix, { ...settings, ...(await redisSettings()) }, profiles);
       const answers = await seen(first);
+      const named = layers.map(({ bytes }) => `${prefix}/blobs/sha256/${sha256(bytes).slice(7)}`);
+      await expect.poll(() => bucket.names(`${prefix}/blobs/`)).toEqual(expect.arrayContaining(named));
+      for (const kind of ['blob', 'record'])
+        await expect.poll(() => first.metric(`spandrel_durable_queue_length{kind="${kind}"}`)).toBe(0);
       await first[Symbol.asyncDispose]();
       const before = fetched();
       expect(before).toBeGreaterThan(0);

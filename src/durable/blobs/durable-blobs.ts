@@ -75,7 +75,7 @@ export class DurableBlobs implements BlobTier, AsyncDisposable {
     try {
       const response = await this.#deps.objects.fetch(this.#nameOf(digest), range, signal, sizeBytes);
       this.#note(digest, response === undefined ? 'absent' : 'there');
-      return response;
+      return response && { ...response, body: this.#watch(digest, response.body) };
     } catch (error) {
       signal.throwIfAborted();
       if (!isSpandrelError(error)) throw error;
@@ -83,6 +83,16 @@ export class DurableBlobs implements BlobTier, AsyncDisposable {
       if (error.code === 'UPSTREAM_PROTOCOL') this.#note(digest, 'absent');
     }
     return undefined;
+  }
+
+  /** After a body that breaks off, the rest comes from the next source. */
+  async *#watch(digest: Digest, body: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void, undefined> {
+    try {
+      yield* body;
+    } catch (error) {
+      if (isSpandrelError(error)) this.#note(digest, 'absent');
+      throw error;
+    }
   }
 
   ended({ digest, upstream }: TierBlob, outcome: TierOutcome): void {
