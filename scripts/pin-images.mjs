@@ -6,7 +6,12 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 
 const ROOT = resolve(import.meta.dirname, '..');
-const FILES = ['docker/Dockerfile', 'docker/compose.yaml'];
+const FILES = [
+  'docker/Dockerfile',
+  'docker/compose.yaml',
+  'docker/compose.replicas.yaml',
+  'docker/kubernetes-replicas/redis.yaml',
+];
 /** `docker.io/library/node:26-bookworm-slim`, pinned or not. */
 const IMAGE = /\bdocker\.io\/([a-z0-9/._-]+):([A-Za-z0-9._-]+)(@sha256:[0-9a-f]{64})?/g;
 const ACCEPT = [

@@ -95,28 +95,37 @@ describe('the compose file', () => {
 });
 
 describe('npm run pin', () => {
+  const FILES = [
+    'docker/Dockerfile',
+    'docker/compose.yaml',
+    'docker/compose.replicas.yaml',
+    'docker/kubernetes-replicas/redis.yaml',
+  ];
   const ASKED = /docker\.io\/[a-z0-9/]+:[A-Za-z0-9._-]+/g;
 
   it('has pinned every image that docker/ names', async () => {
     const checked = await tryProgram('node', [join(ROOT, 'scripts/pin-images.mjs'), '--check']);
     expect([checked.stderr.toString(), checked.status]).toEqual(['', 0]);
-    const named = ['docker/Dockerfile', 'docker/compose.yaml'].flatMap((file) =>
+    const named = FILES.flatMap((file) =>
       Array.from(readFileSync(join(ROOT, file), 'utf8').matchAll(/^(?:ARG \w+=| +image: )(\S*\/\S*)$/gm)),
     );
     expect(named.map(([, image]) => image)).toEqual([
       expect.stringMatching(/^docker\.io\/library\/node:.+@sha256:[0-9a-f]{64}$/),
       expect.stringMatching(/^docker\.io\/library\/redis:.+@sha256:[0-9a-f]{64}$/),
       expect.stringMatching(/^docker\.io\/library\/registry:.+@sha256:[0-9a-f]{64}$/),
+      expect.stringMatching(/^docker\.io\/library\/redis:.+@sha256:[0-9a-f]{64}$/),
+      expect.stringMatching(/^docker\.io\/chrislusf\/seaweedfs:.+@sha256:[0-9a-f]{64}$/),
+      expect.stringMatching(/^docker\.io\/library\/registry:.+@sha256:[0-9a-f]{64}$/),
+      expect.stringMatching(/^docker\.io\/library\/redis:.+@sha256:[0-9a-f]{64}$/),
     ]);
   });
 
   it('pins every image to the digest of the bytes that its tag answers, and renews the pins', async () => {
     const folder = await temporaryFolder();
     await using stack = new AsyncDisposableStack();
-    await mkdir(join(folder, 'docker'));
-    const files = ['docker/Dockerfile', 'docker/compose.yaml'];
-    const original = files.map((file) => readFileSync(join(ROOT, file), 'utf8'));
-    for (const [place, file] of files.entries()) await writeFile(join(folder, file), original[place] ?? '');
+    await mkdir(join(folder, 'docker/kubernetes-replicas'), { recursive: true });
+    const original = FILES.map((file) => readFileSync(join(ROOT, file), 'utf8'));
+    for (const [place, file] of FILES.entries()) await writeFile(join(folder, file), original[place] ?? '');
     let version = 0;
     const bytesOf = (url: string): string => JSON.stringify({ mediaType: 'list', url, version });
     const token = makeSecret('registry token');
@@ -140,7 +149,7 @@ describe('npm run pin', () => {
       ]);
     for (version = 1; version <= 2; version++) {
       expect((await pin()).status).toBe(0);
-      for (const [place, file] of files.entries()) {
+      for (const [place, file] of FILES.entries()) {
         const pinned = (original[place] ?? '')
           .replaceAll(/@sha256:[0-9a-f]{64}/g, '')
           .replaceAll(ASKED, (image) => {

@@ -33,8 +33,10 @@ export class MotoServer implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
+    const exited = once(this.#process, 'exit');
     this.#process.kill('SIGKILL');
-    if (this.#process.exitCode === null) await once(this.#process, 'exit');
+    await exited;
   }
 }
 
