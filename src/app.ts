@@ -165,6 +165,7 @@ export async function createApp(
     ztocs,
     tarZtocs,
     shared,
+    replicas,
     pool: buildPool,
     engine,
     events,

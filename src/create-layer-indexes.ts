@@ -11,7 +11,7 @@ import type { ZtocStore } from './layers/ztoc-store.ts';
 
 export interface CreateLayerIndexesDeps extends Pick<
   LayerIndexesDeps,
-  'blobs' | 'pool' | 'engine' | 'events' | 'tracer' | 'logger'
+  'blobs' | 'pool' | 'engine' | 'replicas' | 'events' | 'tracer' | 'logger'
 > {
   /** Disposes of the parts. */
   readonly opening: AsyncDisposableStack;

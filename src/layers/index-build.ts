@@ -18,6 +18,7 @@ import type { BuildForecast } from './build-forecast.ts';
 import type { LayerIndexFiles } from './layer-index-files.ts';
 import type { Layer } from './layer.ts';
 import type { TarZtocFiles } from './tar-ztoc-files.ts';
+import type { Replicas } from '../replicas/replicas.ts';
 import type * as layerTasks from '../build/layer-worker.ts';
 import { provenFault } from './proven-fault.ts';
 
@@ -32,6 +33,8 @@ export interface IndexBuildDeps {
   readonly limits: LayerLimits;
   /** Learns how long fills and builds take. */
   readonly forecast: BuildForecast;
+  /** `undefined` if no other replica may build the index. */
+  readonly replicas?: Pick<Replicas, 'builds' | 'comesFromPeer'> | undefined;
   readonly events: Events;
   readonly tracer?: Tracer;
 }
@@ -52,6 +55,7 @@ export class IndexBuild {
   readonly #begun = Promise.withResolvers<LayerIndexView>();
   #view = this.#begun.promise;
   #building: BuildingIndex | undefined;
+  readonly #hurry = new AbortController();
 
   /** @param signal ends the build */
   constructor(deps: IndexBuildDeps, layer: Layer, signal: AbortSignal) {
@@ -72,10 +76,19 @@ export class IndexBuild {
   }
 
   /**
-   * The index to read with during the build.
+   * Resolves when the index is being built, here or by another replica that shares it.
    * @throws SpandrelError as `published`, if the build cannot start
    */
+  async started(): Promise<void> {
+    await this.#begun.promise;
+  }
+
+  /**
+   * The index to read with during the build, which another replica could not give.
+   * @throws SpandrelError as {@link started}
+   */
   view(signal?: AbortSignal): Promise<LayerIndexView> {
+    this.#hurry.abort();
     return waitFor(this.#view, signal);
   }
 
@@ -83,14 +96,41 @@ export class IndexBuild {
     using _held = this.#deps.events.hold('build');
     try {
       this.#signal.throwIfAborted();
-      await using handle = await this.#openVerified();
-      return await this.#buildFrom(handle, traceSpan);
+      return await this.#obtain(() => this.#build(traceSpan));
     } catch (error) {
       traceSpan.fail(errorCodeOf(error));
       throw error;
     } finally {
       traceSpan.end();
     }
+  }
+
+  /** The index that another replica builds, else that of `build`. */
+  async #obtain(build: () => Promise<LayerIndex>): Promise<LayerIndex> {
+    const { replicas, files } = this.#deps;
+    if (replicas === undefined) return build();
+    const { digest, source, confirm } = this.#layer;
+    const { upstream } = source;
+    const find = async (): Promise<LayerIndex | undefined> => {
+      const found = await files.loadShared(digest);
+      if (found !== undefined) await confirm?.(this.#signal);
+      return found;
+    };
+    const index = await replicas.builds.run({
+      name: files.sharedKey(digest),
+      isLate: upstream !== undefined && replicas.comesFromPeer(upstream, digest),
+      find,
+      build,
+      hurry: this.#hurry.signal,
+      signal: this.#signal,
+    });
+    this.#begun.resolve(index);
+    return index;
+  }
+
+  async #build(traceSpan: TraceSpan): Promise<LayerIndex> {
+    await using handle = await this.#openVerified();
+    return await this.#buildFrom(handle, traceSpan);
   }
 
   /** Verifies a stored blob first: the result is kept and shared. */

@@ -66,10 +66,13 @@ export class LayerIndexFiles {
 
   /** A stored index that fits the configuration, from this replica or another one. */
   async load(digest: Digest): Promise<LayerIndex | undefined> {
-    return (
-      (await this.#open(digest)) ??
-      ((await this.#inTurn(digest, () => this.#fetchShared(digest))) ? await this.#open(digest) : undefined)
-    );
+    return (await this.#open(digest)) ?? (await this.loadShared(digest));
+  }
+
+  /** As {@link load}, but one of another replica, which replaces a stored one. */
+  async loadShared(digest: Digest): Promise<LayerIndex | undefined> {
+    const isThere = await this.#inTurn(digest, () => this.#fetchShared(digest));
+    return isThere ? this.#open(digest) : undefined;
   }
 
   /**
@@ -176,7 +179,7 @@ export class LayerIndexFiles {
     try {
       const index = shared && (await files.read(digest));
       if (shared === undefined || index === undefined) return false;
-      const [key, value] = [this.#sharedKey(digest), encodeSharedIndex({ index, ztoc })];
+      const [key, value] = [this.sharedKey(digest), encodeSharedIndex({ index, ztoc })];
       const known = await shared.get(key);
       if (known !== undefined && value.equals(known.bytes)) return true;
       await shared.set(key, value);
@@ -241,7 +244,7 @@ export class LayerIndexFiles {
   async #fetchShared(digest: Digest): Promise<boolean> {
     const { shared, ztocs, files } = this.#deps;
     if (shared?.isAuthentic !== true) return false;
-    const key = this.#sharedKey(digest);
+    const key = this.sharedKey(digest);
     const hit = await shared.get(key);
     if (hit === undefined) return false;
     try {
@@ -262,7 +265,8 @@ export class LayerIndexFiles {
     }
   }
 
-  #sharedKey(digest: Digest): string {
+  /** Name of an index in the shared tier: of the layer and all settings that its bytes depend on. */
+  sharedKey(digest: Digest): string {
     const { spanBytes, readSpanBytes } = this.#deps;
     return `layer-index:${INDEX_FORMAT_VERSION}:${spanBytes}:${readSpanBytes}:${digest}`;
   }

@@ -36,6 +36,7 @@ interface Build {
   /** The repository that it was started for. */
   readonly repositoryKey: string | undefined;
   readonly view: IndexBuild['view'];
+  readonly started: IndexBuild['started'];
   readonly isSound: () => boolean;
   /** Settles together with what is remembered of the build. */
   readonly published: Promise<LayerIndex>;
@@ -218,7 +219,8 @@ export class LayerIndexes implements AsyncDisposable {
 
   async #begin(layer: Layer): Promise<void> {
     await this.#awaitUnsound(layer, undefined);
-    if ((await this.#find(layer.digest)) === undefined) await this.#useBuild(layer, (build) => build.view());
+    if ((await this.#find(layer.digest)) === undefined)
+      await this.#useBuild(layer, (build) => build.started());
   }
 
   /**
@@ -295,8 +297,9 @@ export class LayerIndexes implements AsyncDisposable {
     const published = this.#follow(layer, build);
     published.catch(() => undefined);
     const view = (signal?: AbortSignal): Promise<LayerIndexView> => build.view(signal);
+    const started = (): Promise<void> => build.started();
     const { upstream, repositoryKey } = layer.source;
-    const entry = { upstream, repositoryKey, view, isSound: () => build.isSound, published };
+    const entry = { upstream, repositoryKey, view, started, isSound: () => build.isSound, published };
     this.#building.set(digest, [...(this.#building.get(digest) ?? []), entry]);
     return entry;
   }

@@ -59,7 +59,7 @@ export class TarZtocFiles {
     };
     const record = encode(layer, kept);
     await records.write(this.#recordKey(layer, spanBytes), record);
-    await shared?.set(this.#sharedKey(layer, spanBytes), encodeSharedIndex({ index: record, ztoc: stored }));
+    await shared?.set(this.sharedKey(layer, spanBytes), encodeSharedIndex({ index: record, ztoc: stored }));
     return kept;
   }
 
@@ -87,7 +87,7 @@ export class TarZtocFiles {
   async #fetchShared(layer: Digest, spanBytes: number): Promise<TarZtoc | undefined> {
     const { shared, records, ztocs } = this.#deps;
     if (shared?.isAuthentic !== true) return undefined;
-    const key = this.#sharedKey(layer, spanBytes);
+    const key = this.sharedKey(layer, spanBytes);
     const hit = await shared.get(key);
     if (hit === undefined) return undefined;
     const { record, ztoc } = trySplit(hit.bytes);
@@ -109,7 +109,8 @@ export class TarZtocFiles {
     return digestOf(`${of === 'tar' ? '' : `${of} `}${VERSION} ${maxTocBytes} ${spanBytes} ${layer}`);
   }
 
-  #sharedKey(layer: Digest, spanBytes: number): string {
+  /** Name of a zTOC in the shared tier. */
+  sharedKey(layer: Digest, spanBytes: number): string {
     return `${this.#deps.of}-ztoc:${VERSION}:${this.#deps.maxTocBytes}:${spanBytes}:${layer}`;
   }
 }

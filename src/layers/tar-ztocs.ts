@@ -7,6 +7,7 @@ import { waitFor } from '../core/wait-for.ts';
 import type { EngineName } from '../inflate/engine.ts';
 import type { LayerIndex } from '../index/layer-index.ts';
 import type { LayerSummary } from '../index/layer-summary.ts';
+import type { Replicas } from '../replicas/replicas.ts';
 import type { Events } from '../telemetry/events.ts';
 import type { WorkerPool } from '../threads/worker-pool.ts';
 import type { AuthorizedLayer } from './layer.ts';
@@ -20,6 +21,7 @@ export interface TarZtocsDeps {
   readonly pool: WorkerPool<typeof layerTasks>;
   readonly engine: EngineName;
   readonly limits: LayerLimits;
+  readonly replicas?: Pick<Replicas, 'builds'> | undefined;
   readonly events: Events;
 }
 
@@ -65,7 +67,7 @@ export class TarZtocs implements AsyncDisposable {
     const found = await this.#deps.files.find(layer.digest, spanBytes);
     if (found !== undefined) return found;
     const key = `${layer.source.repositoryKey ?? ''} ${layer.digest} ${spanBytes}`;
-    return this.#flights.run(key, () => this.#follow(this.#build(layer, index, spanBytes)), signal);
+    return this.#flights.run(key, () => this.#follow(this.#obtain(layer, index, spanBytes)), signal);
   }
 
   async #follow<T>(work: Promise<T>): Promise<T> {
@@ -75,6 +77,19 @@ export class TarZtocs implements AsyncDisposable {
     } finally {
       this.#running.delete(work);
     }
+  }
+
+  /** The zTOC that another replica builds, else one that is built here. */
+  async #obtain(layer: AuthorizedLayer, index: LayerIndex, spanBytes: number): Promise<TarZtoc> {
+    const { replicas, files } = this.#deps;
+    const build = (): Promise<TarZtoc> => this.#build(layer, index, spanBytes);
+    if (replicas === undefined) return build();
+    const find = (): Promise<TarZtoc | undefined> => files.find(layer.digest, spanBytes);
+    const { signal } = this.#stopping;
+    const name = files.sharedKey(layer.digest, spanBytes);
+    // Its readers wait for all of it.
+    const hurry = new AbortController().signal;
+    return replicas.builds.run({ name, isLate: false, find, build, hurry, signal });
   }
 
   async #build(layer: AuthorizedLayer, index: LayerIndex, spanBytes: number): Promise<TarZtoc> {

@@ -86,6 +86,11 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
     return share?.isOwn === true;
   }
 
+  /** True while a fill gets the blob from another replica. */
+  comesFromPeer(upstream: string, digest: Digest): boolean {
+    return this.#shares.get(leaseName({ upstream, digest }))?.peer !== undefined;
+  }
+
   async fetch(
     blob: TierBlob,
     range: ByteRange | undefined,
@@ -163,7 +168,7 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
 
   /** A live replica that works on the blob, or has it. Those that have it take turns. */
   async #usable(
-    { worker, holders }: LeaseState,
+    { worker, silentMs, holders }: LeaseState,
     share: Share,
     digest: Digest,
   ): Promise<SeenMember | undefined> {
@@ -173,7 +178,9 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
     for (const id of [worker, ...turned]) {
       if (id === undefined || share.useless.has(id)) continue;
       const member = await members.find(id);
-      if (member !== undefined && this.#unreachable.current(id) === undefined) return member;
+      // A sign of life counts more than a failure before it.
+      const isBack = id === worker && silentMs < SILENCE_MS;
+      if (member !== undefined && (isBack || this.#unreachable.current(id) === undefined)) return member;
       share.useless.add(id);
     }
     return undefined;

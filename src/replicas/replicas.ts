@@ -9,6 +9,7 @@ import { Members } from './members.ts';
 import { PeerBlobs, type PeerBlobsDeps } from './peer-blobs.ts';
 import { PeerClient, type PeerClientDeps } from './peer-client.ts';
 import type { PeerSeal } from './peer-seal.ts';
+import { SharedBuilds } from './shared-builds.ts';
 
 export interface ReplicasDeps extends Pick<PeerBlobsDeps, 'requestedName'>, Pick<PeerClientDeps, 'connect'> {
   readonly redis: RedisCache;
@@ -36,6 +37,8 @@ export interface ReplicaList {
 /** This replica among those that share a Redis. */
 export class Replicas implements AsyncDisposable {
   readonly seal: PeerSeal;
+  /** Indexes of layers, each built by one replica. */
+  readonly builds: SharedBuilds;
   readonly #url: URL;
   readonly #members: Members;
   readonly #blobs: PeerBlobs;
@@ -49,6 +52,7 @@ export class Replicas implements AsyncDisposable {
     const self = (): string => members.id;
     const leases = new Leases({ coordination, self, ttlSeconds });
     const client = new PeerClient({ seal, self, connect });
+    this.builds = new SharedBuilds({ leases, events });
     this.#members = members;
     this.#blobs = new PeerBlobs({ leases, members, client, requestedName, events });
   }
@@ -76,6 +80,11 @@ export class Replicas implements AsyncDisposable {
   /** As {@link PeerBlobs.serves}. */
   serves(upstream: string, digest: Digest): Promise<boolean> {
     return this.#blobs.serves(upstream, digest);
+  }
+
+  /** As {@link PeerBlobs.comesFromPeer}. */
+  comesFromPeer(upstream: string, digest: Digest): boolean {
+    return this.#blobs.comesFromPeer(upstream, digest);
   }
 
   /** @param listenerUrl URL of the registry listener, which is open */

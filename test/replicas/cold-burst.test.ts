@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { beforeEach, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { cleanup } from '../helpers/cleanup.ts';
@@ -8,25 +8,85 @@ import type { RunningApp } from '../helpers/running-app.ts';
 import { RedisServer } from '../helpers/upstreams/redis-server.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 
-const BLOBS = [randomBlob(6_000_000, 1), randomBlob(2_000_000, 2), randomBlob(100_000, 3)];
+const WAIT = { timeout: 30_000, interval: 20 };
 
-async function startRegistry(): Promise<ScriptedRegistry> {
-  const registry = cleanup.use(await ScriptedRegistry.start());
-  for (const blob of BLOBS) await registry.addBlob('app', Uint8Array.from(blob));
-  return registry;
+let redis: RedisServer;
+let registry: ScriptedRegistry;
+let seed = 0;
+
+beforeEach(async () => {
+  redis = cleanup.use(await RedisServer.start());
+  registry = cleanup.use(await ScriptedRegistry.start());
+});
+
+/** Blobs that nobody has yet. */
+async function addBlobs(...sizes: readonly number[]): Promise<readonly Buffer[]> {
+  const blobs = sizes.map((bytes) => randomBlob(bytes, ++seed));
+  for (const blob of blobs) await registry.addBlob('app', Uint8Array.from(blob));
+  registry.requests.clear();
+  return blobs;
 }
 
-async function pull(app: RunningApp, blob: Buffer): Promise<boolean> {
+async function pull(app: RunningApp, blob: Buffer): Promise<string> {
   const response = await fetch(`${app.url}/v2/up/app/blobs/${digestOf(blob)}`);
-  return Buffer.from(await response.arrayBuffer()).equals(blob);
+  const isRight = Buffer.from(await response.arrayBuffer()).equals(blob);
+  const [, source] = /detail=(\w+)/.exec(response.headers.get('cache-status') ?? '') ?? [];
+  return `${isRight ? 'right' : 'wrong'} from ${source}`;
+}
+
+/** Pulls all blobs from all replicas at once, each twice. @returns what the upstream sent, in sizes of them */
+async function burst(replicas: readonly RunningApp[], blobs: readonly Buffer[]): Promise<number> {
+  const pulls = replicas.flatMap((app) => blobs.flatMap((blob) => [pull(app, blob), pull(app, blob)]));
+  for (const pulled of await Promise.all(pulls)) expect(pulled).toMatch(/^right from (fill|peer|disk)$/);
+  return registry.requests.bytesSent / blobs.reduce((sum, blob) => sum + blob.byteLength, 0);
 }
 
 it('a burst of cold pulls over three replicas costs the upstream each byte once', async () => {
-  const redis = cleanup.use(await RedisServer.start());
-  const registry = await startRegistry();
   const replicas = await startReplicas(3, registry, redis);
-  const pulls = replicas.flatMap((app) => BLOBS.flatMap((blob) => [pull(app, blob), pull(app, blob)]));
-  expect(await Promise.all(pulls)).toEqual(pulls.map(() => true));
-  const bytes = BLOBS.reduce((sum, blob) => sum + blob.byteLength, 0);
-  expect(registry.requests.bytesSent).toBeLessThan(1.01 * bytes);
+  expect(await burst(replicas, await addBlobs(6_000_000, 2_000_000, 100_000))).toBeLessThanOrEqual(1.01);
+  // Each replica keeps its own copy.
+  for (const app of replicas) expect(await app.metric('spandrel_replicas')).toBe(3);
+});
+
+it('a replica without a blob gets it from one that has it, which counts neither a pull nor a start', async () => {
+  const [first, second] = (await startReplicas(2, registry, redis)) as [RunningApp, RunningApp];
+  const [blob] = (await addBlobs(3_000_000)) as [Buffer];
+  expect(await pull(first, blob)).toBe('right from fill');
+  await expect.poll(() => pull(first, blob), WAIT).toBe('right from disk');
+  registry.requests.clear();
+  expect(await pull(second, blob)).toBe('right from peer');
+  expect(registry.requests.bytesSent).toBe(0);
+  expect(await second.metric('spandrel_served_bytes_total{source="peer"}')).toBe(blob.byteLength);
+  const requests = 'spandrel_http_requests_total{route="replica",method="GET",status="206"}';
+  expect(await first.metric(requests)).toBeGreaterThan(0);
+  expect(await first.metric('spandrel_http_requests_total{route="blob",method="GET",status="206"}')).toBe(0);
+});
+
+it('a replica that has lost a blob is asked once, and another fetches it', async () => {
+  const [first, second] = (await startReplicas(2, registry, redis)) as [RunningApp, RunningApp];
+  const [blob] = (await addBlobs(3_000_000)) as [Buffer];
+  expect(await pull(first, blob)).toBe('right from fill');
+  const path = `/api/v1/blobs/${digestOf(blob)}`;
+  await expect
+    .poll(async () => (await fetch(first.adminUrl + path, { method: 'DELETE' })).status, WAIT)
+    .toBe(204);
+  expect(await pull(second, blob)).toBe('right from fill');
+  expect(await second.metric('spandrel_replica_requests_total{outcome="absent"}')).toBe(1);
+  expect(await pull(first, blob)).toBe('right from peer');
+});
+
+it('replicas go on alone when Redis dies, and work together again when it is back', async () => {
+  const replicas = await startReplicas(3, registry, redis);
+  const [blob] = (await addBlobs(4_000_000)) as [Buffer];
+  const { promise: until, resolve: release } = Promise.withResolvers<void>();
+  registry.faults.set([{ match: { method: 'GET', path: /blobs/ }, action: { kind: 'hold', until } }]);
+  const begun = burst(replicas, [blob]);
+  await registry.requests.waitFor(({ path }) => path.includes('/blobs/'));
+  await redis.stop();
+  release();
+  expect(await begun).toBeLessThanOrEqual(3);
+  expect(await burst(replicas, await addBlobs(2_000_000))).toBeLessThanOrEqual(3);
+  await redis.resume();
+  for (const app of replicas) await expect.poll(() => app.metric('spandrel_replicas'), WAIT).toBe(3);
+  expect(await burst(replicas, await addBlobs(3_000_000, 1_000_000))).toBeLessThanOrEqual(1.01);
 });
