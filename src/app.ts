@@ -384,7 +384,8 @@ export async function createApp(
     reload: (next, read) => live.replace(next, read),
     async drain() {
       stopping = true;
-      await Promise.all([replicas?.drain(), sleep(live.config.shutdown.delayMs)]);
+      replicas?.drain();
+      await sleep(live.config.shutdown.delayMs);
     },
     async listen() {
       const urls = await openServers({ registry, admin }, config, logger);
@@ -393,6 +394,7 @@ export async function createApp(
     },
     async [Symbol.asyncDispose]() {
       stopping = true;
+      await replicas?.leave();
       const { graceMs } = live.config.shutdown;
       await closeServers({ registry, admin, connections, owned, graceMs });
     },

@@ -66,7 +66,9 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
   readonly #shares = new Map<string, Share>();
   readonly #unreachable = new PassingFaults<SeenMember>(PAUSES);
   readonly #ending = new Set<Promise<void>>();
+  /** Takes no leases any more. */
   #isDraining = false;
+  #hasLeft = false;
 
   constructor(deps: PeerBlobsDeps) {
     this.#deps = deps;
@@ -157,8 +159,8 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
 
   #take(name: string, share: Share, { fence }: LeaseState): void {
     const lease = new HeldLease(this.#deps.leases, name, fence);
-    // The fill may have ended, or the proxy may be draining, since Redis was asked.
-    if (this.#shares.get(name) !== share || this.#isDraining) {
+    // The fill may have ended, or this replica may have left, since Redis was asked.
+    if (this.#shares.get(name) !== share || this.#hasLeft) {
       this.#end(lease.end('undone'));
       return;
     }
@@ -263,7 +265,7 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
     const share = this.#shares.get(name);
     if (share === undefined) return;
     this.#shares.delete(name);
-    const how = outcome === 'complete' && !this.#isDraining ? 'done' : 'undone';
+    const how = outcome === 'complete' ? 'done' : 'undone';
     if (share.lease !== undefined) this.#end(share.lease.end(how));
     else if (how === 'done') this.#end(this.#deps.leases.end(name, undefined, 'done'));
     if (outcome === 'wrong' && share.peer !== undefined) this.#unreachable.note(share.peer.id, share.peer);
@@ -274,12 +276,18 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
     this.#ending.add(ending);
   }
 
-  /**
-   * Hands the leases over: others take them with their next request, and then have the rest of the blobs,
-   * for the fills of this replica too. Takes no new ones.
-   */
-  async drain(): Promise<void> {
+  /** Takes no new leases. */
+  drain(): void {
     this.#isDraining = true;
+  }
+
+  /**
+   * Hands the leases over: others take them with their next request, and have the rest of the blobs then, for
+   * running fills of this replica too.
+   */
+  async leave(): Promise<void> {
+    this.drain();
+    this.#hasLeft = true;
     for (const share of this.#shares.values()) {
       share.isOwn = false;
       if (share.lease !== undefined) this.#end(share.lease.end('undone'));
@@ -289,7 +297,7 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.drain();
+    await this.leave();
     await this.#deps.client[Symbol.asyncDispose]();
   }
 }

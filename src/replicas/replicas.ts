@@ -94,9 +94,14 @@ export class Replicas implements AsyncDisposable {
     await this.#members.join(url.origin);
   }
 
-  /** Tells the others, and hands the leases over. */
-  async drain(): Promise<void> {
-    await Promise.all([this.#members.withdraw(), this.#blobs.drain()]);
+  /** Takes no new leases: this replica is about to leave. */
+  drain(): void {
+    this.#blobs.drain();
+  }
+
+  /** Tells the others to ask this replica for nothing new, and hands the leases over. */
+  async leave(): Promise<void> {
+    await Promise.all([this.#members.withdraw(), this.#blobs.leave()]);
   }
 
   describe(): ReplicaList {

@@ -25,7 +25,13 @@ export async function startReplicas(
   const all: RunningApp[] = [];
   for (let started = 0; started < count; started++) {
     const own = { ...replicaEnvironment(redis), ...environment };
-    all.push(await proxyWith(upstream, { ...options, environment: own, isFollower: started > 0 }));
+    all.push(
+      await proxyWith(upstream, {
+        isFollower: started > 0,
+        ...options,
+        environment: own,
+      }),
+    );
   }
   return all;
 }

@@ -85,6 +85,11 @@ export class RunningApp implements AsyncDisposable {
     await this.#waits.run(() => this.#app.reload(config, readFile));
   }
 
+  /** As on SIGTERM, before it stops accepting connections. */
+  drain(): Promise<void> {
+    return this.#waits.run(() => this.#app.drain());
+  }
+
   /** Value of a metric by its full name with labels; 0 if it has not been touched. */
   async metric(name: string): Promise<number> {
     const text = await (await fetch(`${this.adminUrl}/metrics`)).text();

@@ -34,7 +34,7 @@ async function pull(app: RunningApp, blob: Buffer): Promise<string> {
   return `${isRight ? 'right' : 'wrong'} from ${source}`;
 }
 
-/** Pulls all blobs from all replicas at once, each twice. @returns what the upstream sent, in sizes of them */
+/** Pulls all blobs from all replicas at once, twice. @returns what the upstream sent, in sizes of them */
 async function burst(replicas: readonly RunningApp[], blobs: readonly Buffer[]): Promise<number> {
   const pulls = replicas.flatMap((app) => blobs.flatMap((blob) => [pull(app, blob), pull(app, blob)]));
   for (const pulled of await Promise.all(pulls)) expect(pulled).toMatch(/^right from (fill|peer|disk)$/);
@@ -48,7 +48,7 @@ it('a burst of cold pulls over three replicas costs the upstream each byte once'
   for (const app of replicas) expect(await app.metric('spandrel_replicas')).toBe(3);
 });
 
-it('a replica without a blob gets it from one that has it, which counts neither a pull nor a start', async () => {
+it('a replica without a blob gets it from one that has it, as no pull and no start', async () => {
   const [first, second] = (await startReplicas(2, registry, redis)) as [RunningApp, RunningApp];
   const [blob] = (await addBlobs(3_000_000)) as [Buffer];
   expect(await pull(first, blob)).toBe('right from fill');

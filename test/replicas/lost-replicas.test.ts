@@ -1,6 +1,7 @@
 import { beforeAll, expect, it } from 'vitest';
 
 import { cleanup } from '../helpers/cleanup.ts';
+import { BlobPull } from '../helpers/clients/blob-pull.ts';
 import { randomBlob } from '../helpers/layers/random-blob.ts';
 import { type ServedProxy, serveWith } from '../helpers/proxy-with.ts';
 import { replicaEnvironment } from '../helpers/replica-set.ts';
@@ -23,27 +24,6 @@ beforeAll(async () => {
   replicas = await Promise.all([0, 1, 2].map(() => serveWith(registry, { environment })));
 });
 
-/** A blob that a client reads. */
-class Pull {
-  readonly #chunks: Uint8Array[] = [];
-  /** All of it, or nothing if the response breaks. */
-  readonly bytes: Promise<Buffer | undefined>;
-
-  constructor({ url }: ServedProxy, digest: string) {
-    this.bytes = this.#read(`${url}/v2/up/app/blobs/${digest}`).catch(() => undefined);
-  }
-
-  get receivedBytes(): number {
-    return this.#chunks.reduce((sum, { byteLength }) => sum + byteLength, 0);
-  }
-
-  async #read(url: string): Promise<Buffer> {
-    const { body } = await fetch(url);
-    for await (const chunk of body ?? []) this.#chunks.push(chunk);
-    return Buffer.concat(this.#chunks);
-  }
-}
-
 async function holdsLease({ adminUrl }: ServedProxy, digest: string): Promise<boolean> {
   const { leases } = (await (await fetch(`${adminUrl}/api/v1/replicas`)).json()) as {
     leases: { digest: string }[];
@@ -56,7 +36,7 @@ interface Burst {
   readonly others: readonly ServedProxy[];
   readonly blob: Buffer;
   /** What each replica serves, in the order of `replicas`. */
-  readonly pulled: ReadonlyMap<ServedProxy, Pull>;
+  readonly pulled: ReadonlyMap<ServedProxy, BlobPull>;
   /** The registry answers again. */
   readonly release: () => void;
 }
@@ -73,7 +53,7 @@ async function beginBurst(among: readonly ServedProxy[], seed: number): Promise<
       action: { kind: 'hold', until },
     },
   ]);
-  const pulled = new Map(among.map((replica) => [replica, new Pull(replica, digest)]));
+  const pulled = new Map(among.map((replica) => [replica, new BlobPull(replica, digest)]));
   for (const pull of pulled.values()) await expect.poll(() => pull.receivedBytes, WAIT).toBe(SENT_BYTES);
   const holders: ServedProxy[] = [];
   for (const replica of among) if (await holdsLease(replica, digest)) holders.push(replica);

@@ -1,0 +1,82 @@
+import { beforeEach, expect, it } from 'vitest';
+
+import { digestOf } from '../../src/core/digest.ts';
+import { cleanup } from '../helpers/cleanup.ts';
+import { BlobPull } from '../helpers/clients/blob-pull.ts';
+import { randomBlob } from '../helpers/layers/random-blob.ts';
+import { startReplicas } from '../helpers/replica-set.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
+import { RedisServer } from '../helpers/upstreams/redis-server.ts';
+import { ScriptedRegistry } from '../registry/scripted-registry.ts';
+
+const MIB = 2 ** 20;
+/** The registry sends this much of a blob at once. */
+const SENT_BYTES = 4 * MIB;
+const WAIT = { timeout: 30_000, interval: 20 };
+
+let redis: RedisServer;
+let registry: ScriptedRegistry;
+
+beforeEach(async () => {
+  redis = cleanup.use(await RedisServer.start());
+  registry = cleanup.use(await ScriptedRegistry.start());
+});
+
+async function leases({ adminUrl }: RunningApp): Promise<number> {
+  const list = (await (await fetch(`${adminUrl}/api/v1/replicas`)).json()) as { leases: unknown[] };
+  return list.leases.length;
+}
+
+it('replicas that empty ones replace one by one fetch nothing twice and lose no request', async () => {
+  const blobs = [randomBlob(3_000_000, 1), randomBlob(1_000_000, 2)];
+  for (const blob of blobs) await registry.addBlob('app', Uint8Array.from(blob));
+  const replicas = await startReplicas(3, registry, redis, { isFollower: true });
+  const begin = async (): Promise<readonly { readonly blob: Buffer; readonly pull: BlobPull }[]> => {
+    const begun = replicas.flatMap((app) =>
+      blobs.map((blob) => ({ blob, pull: new BlobPull(app, digestOf(blob)) })),
+    );
+    for (const { pull } of begun) await pull.begun;
+    return begun;
+  };
+  const expectRight = async (begun: Awaited<ReturnType<typeof begin>>): Promise<void> => {
+    for (const { blob, pull } of begun) expect((await pull.bytes)?.equals(blob)).toBe(true);
+  };
+  await expectRight(await begin());
+  registry.requests.clear();
+  for (let round = 0; round < 3; round++) {
+    const running = await begin();
+    const leaving = replicas.shift();
+    await leaving?.drain();
+    await leaving?.[Symbol.asyncDispose]();
+    replicas.push(...(await startReplicas(1, registry, redis, { isFollower: true })));
+    await expectRight(running);
+    await expectRight(await begin());
+  }
+  expect(registry.requests.bytesSent).toBe(0);
+});
+
+it('a replica that stops during a fill hands it over, and its own readers get the rest', async () => {
+  const blob = randomBlob(24 * MIB, 3);
+  const digest = await registry.addBlob('app', Uint8Array.from(blob));
+  const { promise: until, resolve: release } = Promise.withResolvers<void>();
+  const environment = { SPANDREL_FILL_PARALLEL: '2', SPANDREL_SHUTDOWN_GRACE_MS: '30000' };
+  const replicas = await startReplicas(3, registry, redis, { environment, isFollower: true });
+  registry.faults.set([
+    {
+      match: ({ path, range = '' }) => path.endsWith(digest) && Number(/\d+/.exec(range)) >= SENT_BYTES,
+      action: { kind: 'hold', until },
+    },
+  ]);
+  const pulls = replicas.map((app) => new BlobPull(app, digest));
+  for (const pull of pulls) await expect.poll(() => pull.receivedBytes, WAIT).toBe(SENT_BYTES);
+  const held = await Promise.all(replicas.map(leases));
+  expect(held.toSorted()).toEqual([0, 0, 1]);
+  const [leaving] = replicas.splice(held.indexOf(1), 1);
+  await leaving?.drain();
+  const left = leaving?.[Symbol.asyncDispose]();
+  release();
+  for (const pull of pulls) expect((await pull.bytes)?.equals(blob)).toBe(true);
+  await left;
+  // Some requests were under way.
+  expect(registry.requests.bytesSent).toBeLessThanOrEqual(1.4 * blob.byteLength);
+});
