@@ -70,7 +70,7 @@ it('a replica that stops during a fill hands it over, and its own readers get th
   const pulls = replicas.map((app) => new BlobPull(app, digest));
   for (const pull of pulls) await expect.poll(() => pull.receivedBytes, WAIT).toBe(SENT_BYTES);
   const held = await Promise.all(replicas.map(leases));
-  expect(held.toSorted()).toEqual([0, 0, 1]);
+  expect(held.toSorted((a, b) => a - b)).toEqual([0, 0, 1]);
   const [leaving] = replicas.splice(held.indexOf(1), 1);
   await leaving?.drain();
   const left = leaving?.[Symbol.asyncDispose]();
