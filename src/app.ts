@@ -348,7 +348,7 @@ export async function createApp(
   let stopping = false;
   const guard = new AdminGuard(await createAdminRules(config, readNamedFile));
   const listeners = (): Connections[] => Object.values(connections);
-  const checked = { accepting: () => !stopping, blobs, clients: upstreams.clients, durable: durable.tier };
+  const checked = { blobs, redis, durable: durable.tier, clients: upstreams.clients, required: config.ready };
   const admin = createAdminServer({
     guard,
     profiles: learned,
@@ -359,10 +359,9 @@ export async function createApp(
     blobs,
     readiness: new ReadinessChecks({
       ...checked,
-      events,
-      redis,
+      accepting: () => !stopping,
       connections: listeners,
-      required: config.ready,
+      events,
     }),
     imageJobs,
     publications,
