@@ -325,8 +325,7 @@ export async function createApp(
     reader,
     pullLog,
     startWatch,
-    servesReplicas: async ({ client }, digest) =>
-      blobs.stat(digest)?.state === 'complete' || (await replicas?.serves(client.name, digest)) === true,
+    replicas,
     memoryBytes: config.cache.memoryBytes,
   });
   const registry = createRegistryServer({

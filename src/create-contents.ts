@@ -1,3 +1,4 @@
+import type { BlobStore } from './blobs/blob-store.ts';
 import type { ByteCache } from './cache/byte-cache.ts';
 import { BlobContents, type BlobContentsDeps } from './images/contents/blob-contents.ts';
 import { BootContents, type BootContentsDeps } from './images/contents/boot-contents.ts';
@@ -9,6 +10,7 @@ import { BlobRedirects, type BlobRedirectsDeps } from './images/contents/blob-re
 import { ConfigGate } from './images/contents/config-gate.ts';
 import { SharedPulls } from './images/contents/shared-pulls.ts';
 import { DerivedBlobs, type DerivedBlobsDeps } from './images/lazy/derived-blobs.ts';
+import type { Replicas } from './replicas/replicas.ts';
 
 /** The parts that these need, without those that they make for each other. */
 export type CreateContentsDeps = Omit<
@@ -18,9 +20,11 @@ export type CreateContentsDeps = Omit<
     LayerContentsDeps &
     ManifestContentsDeps &
     TarContentsDeps,
-  'bootContents' | 'configGate' | 'derivedBlobs' | 'maxBytes' | 'redirects' | 'tarContents'
+  'bootContents' | 'configGate' | 'servesReplicas' | 'derivedBlobs' | 'maxBytes' | 'redirects' | 'tarContents'
 > & {
   readonly manifestStore: ManifestStore;
+  readonly blobs: BlobStore;
+  readonly replicas: Replicas | undefined;
   readonly redirect: Pick<BlobRedirectsDeps, 'mode' | 'locate'>;
   /** Where replicas note what they have sent to a node. */
   readonly shared: ByteCache | undefined;
@@ -42,6 +46,7 @@ export function createContents(deps: CreateContentsDeps): CreatedContents {
   const derivedBlobs = new DerivedBlobs({ ...deps, maxBytes: Math.max(deps.memoryBytes, MIN_ZTOC_BYTES) });
   const tarContents = new TarContents(deps);
   const bootContents = new BootContents(deps);
+  const { blobs, replicas } = deps;
   const redirects = new BlobRedirects({ ...deps.redirect, proofs: deps.proofs });
   return {
     manifestContents: new ManifestContents({ ...deps, configGate }),
@@ -52,6 +57,8 @@ export function createContents(deps: CreateContentsDeps): CreatedContents {
       redirects,
       tarContents,
       bootContents,
+      servesReplicas: async ({ client }, digest) =>
+        blobs.stat(digest)?.state === 'complete' || (await replicas?.serves(client.name, digest)) === true,
     }),
     layerContents: new LayerContents(deps),
   };
