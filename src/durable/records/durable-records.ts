@@ -25,7 +25,7 @@ export interface DurableRecordsDeps {
 /** As in Redis. */
 const MAX_RECORD_BYTES = 64 * 2 ** 20;
 const MAX_QUEUED = 20_000;
-const MAX_QUEUED_BYTES = 128 * 2 ** 20;
+const MAX_QUEUED_BYTES = 64 * 2 ** 20;
 const PARALLEL = 8;
 const MAX_REMEMBERED = 50_000;
 /** For the decision which of several replicas writes a record first; a client waits. */

@@ -28,7 +28,7 @@ export interface ObjectReadsDeps {
   readonly events: Events;
 }
 
-const TIMEOUTS: ReadTimeouts = { connectMs: 2_000, headMs: 3_000, stallMs: 10_000 };
+const TIMEOUTS: ReadTimeouts = { connectMs: 2_000, headMs: 1_500, stallMs: 10_000 };
 const MAX_CONNECTIONS = 64;
 /** A signed URL is used again and again, until this long before its end. */
 const SIGNED_SECONDS = 3600;

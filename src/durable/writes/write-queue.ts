@@ -6,7 +6,7 @@ import type { Events } from '../../telemetry/events.ts';
 export interface Write {
   /** Of its object. A newer write of the same name replaces an older one that still waits. */
   readonly name: string;
-  /** Bytes that wait with it. */
+  /** Bytes that it keeps in memory until it is over. */
   readonly bytes: number;
   /** @returns false if there is nothing to write any more */
   run(signal: AbortSignal): Promise<boolean>;
@@ -123,6 +123,7 @@ export class WriteQueue implements AsyncDisposable {
       this.#waiting.delete(name);
       const done = this.#run(waiting).finally(() => {
         this.#running.delete(name);
+        this.#bytes -= waiting.write.bytes;
         this.#announce();
         this.#work();
         if (this.length === 0 || this.#pause !== undefined) this.#onIdle?.();
@@ -134,7 +135,6 @@ export class WriteQueue implements AsyncDisposable {
 
   /** Never throws. */
   async #run({ write, attempts }: Waiting): Promise<void> {
-    this.#bytes -= write.bytes;
     try {
       const isWritten = await write.run(this.#stopping.signal);
       this.#failures = 0;

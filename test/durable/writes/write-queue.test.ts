@@ -57,10 +57,10 @@ describe('a queue of writes', () => {
     const { queue, events } = openQueue({ maxEntries: 3, maxBytes: 100, parallel: 1 });
     const first = heldWrite('first');
     queue.add(first);
-    expect(queue.add(heldWrite('too large', 101))).toBe(false);
+    expect(queue.add(heldWrite('too large', 100))).toBe(false);
     expect(queue.add(heldWrite('fits', 60))).toBe(true);
     expect(queue.add(heldWrite('too much', 41))).toBe(false);
-    expect(queue.add(heldWrite('fits too', 40))).toBe(true);
+    expect(queue.add(heldWrite('fits too', 39))).toBe(true);
     expect(queue.add(heldWrite('one more', 0))).toBe(false);
     expect(await dropped(events, 'full')).toBe(3);
     first.end();
