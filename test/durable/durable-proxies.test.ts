@@ -121,10 +121,14 @@ describe('a proxy with a bucket', () => {
 
   it('writes what waited when the bucket is back', async () => {
     const { digest, name } = await addBlob();
-    faults.fault = () => ({ kind: 'status', status: 503, code: 'SlowDown' });
+    faults.fault = ({ method }) =>
+      method === 'PUT' ? { kind: 'status', status: 503, code: 'SlowDown' } : PASS;
     const app = await start();
     await pull(app, digest);
-    await expect.poll(() => app.metric('spandrel_durable_queue_length{kind="blob"}')).toBe(1);
+    await expect
+      .poll(() => faults.seen.some((seen) => seen.startsWith(`PUT /${bucket.name}/${name}`)))
+      .toBe(true);
+    expect(await app.metric('spandrel_durable_queue_length{kind="blob"}')).toBe(1);
     faults.fault = () => PASS;
     await copied(name);
     await expect.poll(() => app.metric('spandrel_durable_queue_length{kind="blob"}')).toBe(0);

@@ -122,10 +122,17 @@ function describe(error: unknown): {
   return { status: $metadata?.httpStatusCode, codes: [Code ?? '', nodeErrorCode(error), name] };
 }
 
+/** True for a code that says something. */
+function isNamed(code: string): boolean {
+  return !/^(|Error|\d+|BadRequest|Unknown|UnknownError)$/.test(code);
+}
+
 function rowOf(status: number | undefined, codes: readonly string[]): Row {
   for (const code of codes) if (Object.hasOwn(BY_CODE, code)) return BY_CODE[code] ?? UNREACHABLE;
   if (status === undefined) return UNREACHABLE;
   if (status === 429) return THROTTLED;
+  // To HEAD, S3 responds so if the session has expired, without a body that says it.
+  if (status === 400 && !codes.some((code) => isNamed(code))) return CREDENTIALS;
   if (status >= 500) return ['unavailable', 'the store fails'];
   if (status === 401 || status === 403) return DENIED;
   if (status >= 300 && status < 400) return WRONG_BUCKET;

@@ -244,6 +244,14 @@ describe('a read from a bucket that', () => {
   });
 });
 
+it('a HEAD that is refused without a reason means that the session has expired', async () => {
+  const store = await openS3();
+  faults.fault = ({ method }) => (method === 'HEAD' ? { kind: 'status', status: 400 } : PASS);
+  await expect(store.stat('any', never)).rejects.toSatisfy((error) =>
+    isSpandrelError(error, 'UPSTREAM_CREDENTIALS_REFUSED'),
+  );
+});
+
 it('a URL that the store refuses is signed again, once', async () => {
   const store = await openS3();
   await bucket.put('signed', Buffer.from('content'));
