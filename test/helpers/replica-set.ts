@@ -2,14 +2,14 @@ import { proxyWith, type ProxyOptions } from './proxy-with.ts';
 import type { RunningApp } from './running-app.ts';
 import { makeSecret } from './secrets.ts';
 
-const TOKEN = makeSecret('token of replicas');
+export const REPLICA_TOKEN = makeSecret('token of replicas');
 
 /** Keys of a replica that shares `redis` with others. */
 export function replicaEnvironment(redis: { readonly url: string }): Record<string, string> {
   return {
     SPANDREL_CACHE_REDIS_URL: redis.url,
     SPANDREL_REPLICA_URL: 'http://127.0.0.1:0',
-    SPANDREL_REPLICA_TOKEN: TOKEN,
+    SPANDREL_REPLICA_TOKEN: REPLICA_TOKEN,
     // Fills in several requests, also of small blobs.
     SPANDREL_FILL_CHUNK_BYTES: '1MiB',
   };

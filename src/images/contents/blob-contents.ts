@@ -128,7 +128,7 @@ export class BlobContents {
     const isLayer = !request.isFromReplica && layers.belongsInIndex(target, digest);
     const address = request.forwardedClient ?? request.client;
     if (isLayer) pullLog.note(target, digest, address, request);
-    const elsewhere = await redirects.find(target, digest, request);
+    const elsewhere = request.isFromReplica ? undefined : await redirects.find(target, digest, request);
     if (elsewhere !== undefined) return elsewhere;
     const blob = await layers.readBlob(target, digest, request);
     if (isLayer)
