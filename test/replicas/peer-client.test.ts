@@ -30,13 +30,21 @@ beforeAll(async () => {
   );
 });
 
+interface GetOptions {
+  readonly range?: typeof RANGE | 'whole';
+  readonly sizeBytes?: number | 'unknown';
+  readonly sign?: LifeSign;
+  readonly url?: string;
+}
+
 /** The bytes, or why there are none: a refusal, or the code of the error that the body throws. */
 async function get({
-  range: asked = RANGE as typeof RANGE | 'whole',
-  sizeBytes = BLOB.byteLength as number | undefined,
-  sign = 'alive' as LifeSign,
+  range: asked = RANGE,
+  sizeBytes: size = BLOB.byteLength,
+  sign = 'alive',
   url = peer.url,
-} = {}): Promise<Buffer | string> {
+}: GetOptions = {}): Promise<Buffer | string> {
+  const sizeBytes = size === 'unknown' ? undefined : size;
   const range = asked === 'whole' ? undefined : asked;
   const leaving = new AbortController();
   const watch = new LifeWatch(() => Promise.resolve(sign), leaving.signal);
@@ -75,7 +83,7 @@ describe('a request to another replica', () => {
   it('brings a range, or the whole', async () => {
     answer = send(206, RIGHT, BLOB.subarray(10, 60));
     expect(await get()).toEqual(BLOB.subarray(10, 60));
-    expect(await get({ sizeBytes: undefined })).toEqual(BLOB.subarray(10, 60));
+    expect(await get({ sizeBytes: 'unknown' })).toEqual(BLOB.subarray(10, 60));
     answer = send(200, { 'content-length': '200' }, BLOB);
     expect(await get({ range: 'whole' })).toEqual(BLOB);
     const sent = peer.requests.at(-1)?.headers.authorization;
