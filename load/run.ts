@@ -12,6 +12,7 @@ import { indexBuild } from './scenarios/index-build.ts';
 import { inflate } from './scenarios/inflate.ts';
 import { lazy } from './scenarios/lazy.ts';
 import { parallel } from './scenarios/parallel.ts';
+import { replicas } from './scenarios/replicas.ts';
 import { scale } from './scenarios/scale.ts';
 import { soak } from './scenarios/soak.ts';
 import { span } from './scenarios/span.ts';
@@ -31,6 +32,7 @@ const SCENARIOS: readonly Scenario[] = [
   beside,
   capacity,
   scale,
+  replicas,
 ];
 
 const USAGE = `npm run load -- SCENARIO... [flags]

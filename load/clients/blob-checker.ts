@@ -72,12 +72,20 @@ export class CheckedBytes {
   }
 
   /**
+   * Call when the response broke, and what arrived before counts.
+   * @throws WrongBytesError
+   */
+  endEarly(name: string): void {
+    if (this.#wrongPlace !== undefined)
+      throw new WrongBytesError(`${name}: wrong bytes in the piece from ${this.#wrongPlace}`);
+  }
+
+  /**
    * Call when the client accepts the response as complete.
    * @throws WrongBytesError
    */
   end(name: string): void {
-    if (this.#wrongPlace !== undefined)
-      throw new WrongBytesError(`${name}: wrong bytes in the piece from ${this.#wrongPlace}`);
+    this.endEarly(name);
     if (this.#place !== this.#end)
       throw new WrongBytesError(`${name}: a good end at ${this.#place} instead of ${this.#end}`);
   }

@@ -1,6 +1,7 @@
 // A process of clients that pull, read ranges and spans, and abort requests, until their time is over. Prints
 // the results as JSON.
 import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { gunzipSync } from 'node:zlib';
 
 import { seededRandom } from '../../test/helpers/seeded-random.ts';
@@ -20,15 +21,23 @@ export interface SoakOptions {
   readonly clients: number;
   readonly seconds: number;
   readonly seed: number;
+  /** How often a client tries an action that fails; default: once. */
+  readonly tries?: number;
 }
 
-/** Counts of successes and errors per kind of action. Errors are expected while the upstream is faulty. */
-export type SoakResult = Readonly<Record<string, { readonly done: number; readonly failed: number }>>;
+/**
+ * Counts per kind of action: successes, attempts that failed, and actions of which all attempts did. Errors are
+ * expected while a part is faulty.
+ */
+export type SoakResult = Readonly<
+  Record<string, { readonly done: number; readonly failed: number; readonly lost: number }>
+>;
 
 const MOST_RANGE_BYTES = 2 ** 20;
 const LONGEST_STAY_MS = 300;
+const RETRY_PAUSE_MS = 250;
 
-const { url, images, clients, seconds, seed } = JSON.parse(process.argv[2] ?? '') as SoakOptions;
+const { url, images, clients, seconds, seed, tries = 1 } = JSON.parse(process.argv[2] ?? '') as SoakOptions;
 const random = seededRandom(seed);
 const buffer = ReceivingConnection.receiveBuffer();
 const deadline = performance.now() + seconds * 1000;
@@ -37,7 +46,7 @@ const tars = new Map(images.map(({ image }) => [image, gunzipSync(readFileSync(l
 const pullers = new Map(
   images.map(({ image, repository }) => [image, new SamplePuller(url, repository, image)]),
 );
-const counts: Record<string, { done: number; failed: number }> = {};
+const counts: Record<string, { done: number; failed: number; lost: number }> = {};
 
 type Source = SoakOptions['images'][number];
 
@@ -105,15 +114,25 @@ function pickAction(): (typeof ACTIONS)[number] {
 async function goOn(): Promise<void> {
   while (performance.now() < deadline) {
     const [name, , run] = pickAction();
-    const count = (counts[name] ??= { done: 0, failed: 0 });
+    const count = (counts[name] ??= { done: 0, failed: 0, lost: 0 });
+    const source = pick(name === 'pull' ? images : images.filter(({ isCorrupted }) => !isCorrupted));
+    if (await attempt(() => run(source), count)) count.done++;
+    else count.lost++;
+  }
+}
+
+async function attempt(work: () => Promise<void>, count: { failed: number }): Promise<boolean> {
+  for (let tried = 0; tried < tries; tried++) {
     try {
-      await run(pick(name === 'pull' ? images : images.filter(({ isCorrupted }) => !isCorrupted)));
-      count.done++;
+      await work();
+      return true;
     } catch (error) {
       if (error instanceof WrongBytesError) throw error;
       count.failed++;
+      if (tried + 1 < tries) await sleep(RETRY_PAUSE_MS);
     }
   }
+  return false;
 }
 
 await Promise.all(Array.from({ length: clients }, goOn));

@@ -4,13 +4,8 @@ import { seededRandom } from '../../test/helpers/seeded-random.ts';
 import type { JsonFaultRule } from '../../test/registry/control-server.ts';
 import type { Chart } from '../reports/chart.ts';
 import { DemoUpstream } from '../processes/demo-upstream.ts';
-import { percentile } from '../reports/percentile.ts';
-import {
-  compareQuarters,
-  type ProcessSample,
-  sampleProcess,
-  takeSample,
-} from '../processes/process-samples.ts';
+import { describeGrowth, growthProblems } from '../reports/growth.ts';
+import { type ProcessSample, sampleProcess, takeSample } from '../processes/process-samples.ts';
 import { ProxyProcess } from '../processes/proxy-process.ts';
 import { runClient } from '../clients/run-client.ts';
 import { type SampleImage, writeSampleImage } from '../samples/sample-image.ts';
@@ -47,13 +42,6 @@ const FAULTS: readonly JsonFaultRule['action'][] = [
   { kind: 'status', status: 503 },
 ];
 
-/** Allowed growth from the second to the last quarter of a run: a factor and an offset. */
-const BOUNDS = {
-  residentMb: { factor: 1.15, more: 30 },
-  heapMb: { factor: 1.2, more: 15 },
-  externalMb: { factor: 1.2, more: 30 },
-  descriptors: { factor: 1.2, more: 10 },
-} as const;
 /**
  * Handles that may remain after all clients have left: eight threads with six each, the files of some twenty
  * blobs, idle connections.
@@ -155,11 +143,7 @@ function judge(
   after: ProcessSample,
   result: SoakResult,
 ): string[] {
-  const problems: string[] = [];
-  for (const [name, { factor, more }] of Object.entries(BOUNDS)) {
-    const { early, late } = compareQuarters(samples, (sample) => sample[name as keyof typeof BOUNDS]);
-    if (late > early * factor + more) problems.push(`${name} grew from ${early} to ${late}`);
-  }
+  const problems = growthProblems(samples);
   const mostStored = Math.max(...samples.map(({ storeMb }) => storeMb));
   if (mostStored > (STORE_MIB * 2 ** 20) / 1e6) problems.push(`the store held ${mostStored} MB`);
   if (after.fills > 0) problems.push(`${after.fills} fills are left`);
@@ -178,35 +162,6 @@ function describeWork(result: SoakResult): ReportRow[] {
     'failed with an error': failed,
     'wrong bytes': 0,
   }));
-}
-
-function describeGrowth(
-  samples: readonly ProcessSample[],
-  before: ProcessSample,
-  after: ProcessSample,
-): ReportRow[] {
-  const names = [
-    'residentMb',
-    'heapMb',
-    'externalMb',
-    'descriptors',
-    'storeMb',
-    'fills',
-    'eventLoopMs',
-  ] as const;
-  return names.map((name) => {
-    const { early, late } = compareQuarters(samples, (sample) => sample[name]);
-    const values = samples.map((sample) => sample[name]);
-    return {
-      what: name,
-      before: before[name],
-      'second quarter p50': early,
-      'last quarter p50': late,
-      p99: percentile(values, 0.99),
-      most: Math.max(...values),
-      'at rest': after[name],
-    };
-  });
 }
 
 function drawMemory(samples: readonly ProcessSample[], minutes: number): Chart {
