@@ -12,6 +12,7 @@ import { indexBuild } from './scenarios/index-build.ts';
 import { inflate } from './scenarios/inflate.ts';
 import { lazy } from './scenarios/lazy.ts';
 import { parallel } from './scenarios/parallel.ts';
+import { replicaSoak } from './scenarios/replica-soak.ts';
 import { replicas } from './scenarios/replicas.ts';
 import { scale } from './scenarios/scale.ts';
 import { soak } from './scenarios/soak.ts';
@@ -33,6 +34,7 @@ const SCENARIOS: readonly Scenario[] = [
   capacity,
   scale,
   replicas,
+  replicaSoak,
 ];
 
 const USAGE = `npm run load -- SCENARIO... [flags]

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { FaultProxy } from '../../test/helpers/faults/fault-proxy.ts';
 import { MotoBucket } from '../../test/helpers/upstreams/moto-bucket.ts';
@@ -24,6 +25,7 @@ export class ReplicaGroup implements AsyncDisposable {
   readonly replicas: ProxyProcess[] = [];
   readonly #options: ReplicaGroupOptions;
   readonly #resources: AsyncDisposableStack;
+  readonly #roots: string[] = [];
   readonly #token = randomBytes(24).toString('hex');
 
   private constructor(
@@ -57,8 +59,29 @@ export class ReplicaGroup implements AsyncDisposable {
     }
   }
 
-  /** One more replica with an empty disk, or with the store of a killed one. */
-  async add(root = this.#options.folder.next()): Promise<ProxyProcess> {
+  /** One more replica, with an empty disk. */
+  async add(): Promise<ProxyProcess> {
+    const root = this.#options.folder.next();
+    const replica = await this.#start(root);
+    this.#roots.push(root);
+    this.replicas.push(replica);
+    this.balancer.add(replica);
+    return replica;
+  }
+
+  /** Kills a replica, and starts another one on its disk after a while. */
+  async restart(place: number, afterMs: number): Promise<void> {
+    const [old, root] = [this.replicas[place], this.#roots[place]];
+    if (old === undefined || root === undefined) throw new RangeError(`no replica ${place}`);
+    await old.kill();
+    await sleep(afterMs);
+    const next = await this.#start(root);
+    this.replicas[place] = next;
+    this.balancer.remove(old);
+    this.balancer.add(next);
+  }
+
+  async #start(root: string): Promise<ProxyProcess> {
     const replica = await ProxyProcess.start({
       upstreamUrl: this.#options.upstreamUrl,
       root,
@@ -76,8 +99,6 @@ export class ReplicaGroup implements AsyncDisposable {
       },
     });
     this.#resources.use(replica);
-    this.replicas.push(replica);
-    this.balancer.add(replica);
     return replica;
   }
 

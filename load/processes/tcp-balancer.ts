@@ -29,7 +29,7 @@ interface Checked {
  */
 export class TcpBalancer implements AsyncDisposable {
   readonly #server: Server;
-  readonly #targets: Checked[] = [];
+  #targets: readonly Checked[] = [];
   readonly #ended = new AbortController();
   readonly #random = seededRandom(SEED);
 
@@ -51,8 +51,13 @@ export class TcpBalancer implements AsyncDisposable {
 
   add(target: Target): void {
     const checked = { target, isHealthy: true, connections: new Set<Socket>() };
-    this.#targets.push(checked);
+    this.#targets = [...this.#targets, checked];
     void this.#check(checked);
+  }
+
+  /** Its connections go on. */
+  remove(target: Target): void {
+    this.#targets = this.#targets.filter((checked) => checked.target !== target);
   }
 
   #accept(client: Socket): void {
@@ -93,7 +98,7 @@ export class TcpBalancer implements AsyncDisposable {
 
   async #check(checked: Checked): Promise<void> {
     const { signal } = this.#ended;
-    while (!signal.aborted) {
+    while (!signal.aborted && this.#targets.includes(checked)) {
       const timeout = sleep(CHECK_TIMEOUT_MS).then(() => undefined);
       const isReady = await Promise.race([checked.target.isReady().catch(() => undefined), timeout]);
       checked.isHealthy = isReady === true;
