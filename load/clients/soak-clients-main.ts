@@ -26,8 +26,8 @@ export interface SoakOptions {
 }
 
 /**
- * Counts per kind of action: successes, attempts that failed, and actions of which all attempts did. Errors are
- * expected while a part is faulty.
+ * Counts per kind of action: successes, attempts that failed, and actions of which all attempts did. Errors
+ * are expected while a part is faulty.
  */
 export type SoakResult = Readonly<
   Record<string, { readonly done: number; readonly failed: number; readonly lost: number }>

@@ -24,8 +24,8 @@ interface Checked {
 
 /**
  * Passes connections on to its targets at random, as a load balancer of connections does: in turn, all
- * connections for the same layer could get to the same one. It looks whether
- * targets are ready. Those that are not get no new connections, and lose theirs if they do not respond at all.
+ * connections for the same layer could get to the same one. It looks whether targets are ready. Those that
+ * are not get no new connections, and lose theirs if they do not respond at all.
  */
 export class TcpBalancer implements AsyncDisposable {
   readonly #server: Server;

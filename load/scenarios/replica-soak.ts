@@ -83,7 +83,7 @@ const EVENTS: readonly Event[] = [
 export const replicaSoak: Scenario = {
   name: 'replica-soak',
   question:
-    'Replicas, Redis and S3 are killed, frozen and started again under mixed load: is every byte right, does anything grow?',
+    'Replicas, Redis and S3 die and come back under mixed load: is every byte right, does anything grow?',
   async run({ minutes = MINUTES, clients: [clients = CLIENTS] = [], log }) {
     await using folder = await ScratchFolder.create();
     log('making images');

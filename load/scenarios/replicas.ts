@@ -61,7 +61,7 @@ const CASES: readonly Case[] = [
 export const replicas: Scenario = {
   name: 'replicas',
   question:
-    'A cold image is pulled through three replicas at once, and a part dies: what does the upstream send, how long?',
+    'A cold image is pulled through three replicas, and a part dies: what does the upstream send, how long?',
   async run({ clients: [clients = CLIENTS] = [], log }) {
     await using folder = await ScratchFolder.create();
     log('making an image');
