@@ -56,12 +56,18 @@ it('replicas find each other, and do not find one that has withdrawn', async () 
   expect(await one.find(memberId(SECOND))).toBeUndefined();
 });
 
-it('a replica that shows no sign of life is forgotten', async () => {
-  const [one, other] = [await open(), await open()];
-  await other.join(SECOND);
+it('a replica that has shown no sign of life for some seconds is forgotten', async () => {
+  const one = await open();
+  const seal = new PeerSeal(new Secret(TOKEN));
+  const own = { id: '', url: SECOND, boot: 'b', sinceMs: 0, atMs: Date.now(), leases: 0 };
+  const record = seal.close('member', encodeMember(own)).replaceAll('"', '\\"');
+  const write = (ageMs: number): Promise<string> =>
+    redis.command(`HSET ${KEY} ${memberId(SECOND)} "${Date.now() - ageMs} ${record}"`);
+  // Does not get old during the test.
+  await write(-60_000);
   await one.join(FIRST);
   expect(urls(one)).toEqual([FIRST, SECOND]);
-  await other[Symbol.asyncDispose]();
+  await write(5_000);
   await expect.poll(() => urls(one), WAIT).toEqual([FIRST]);
 });
 

@@ -18,6 +18,7 @@ export const REPLICA_KEYS = {
   'replica.ca': optional(
     filePath,
     'PEM file of the authority of replicas with `https://` URLs, trusted besides the usual ones. Where ' +
-      '`listen.tls.clientCa` is set, a replica shows `listen.tls.cert` to the others',
+      '`listen.tls.clientCa` is set, a replica shows `listen.tls.cert` to the others, so that must also be ' +
+      'valid for clients',
   ),
 } as const;
