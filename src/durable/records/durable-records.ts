@@ -151,7 +151,9 @@ export class DurableRecords implements ByteCache, AsyncDisposable {
   ): Promise<WriteOutcome> {
     const isSealed = this.#isSealed(key);
     const value = (isSealed ? await this.#seal?.close(key, bytes) : undefined) ?? bytes;
-    return this.#deps.objects.write(this.#nameOf(key), new Uint8Array(value), { ifAbsent }, signal);
+    // Its type asks for an `ArrayBuffer`, which every value has here.
+    const body = value as Uint8Array<ArrayBuffer>;
+    return this.#deps.objects.write(this.#nameOf(key), body, { ifAbsent }, signal);
   }
 
   /** Manifests are named by their digest, which readers compare. */

@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto';
+
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { isSpandrelError } from '../../../src/core/errors.ts';
@@ -242,6 +244,24 @@ describe('a read from a bucket that', () => {
     expect(response?.range).toEqual({ start: 0, end: bytes.byteLength });
     expect((await bodyOf(response))?.equals(bytes)).toBe(true);
   });
+});
+
+it('Amazon S3 gets the SHA-256 of each object and part, and keeps it', async () => {
+  setAwsEnvironment({ ...STATIC_KEYS, AWS_ENDPOINT_URL_S3: faults.url });
+  const place = { bucket: bucket.name, region: 'eu-west-1', endpoint: undefined, forcePathStyle: true };
+  const store = await openS3({ place });
+  const sent: unknown[] = [];
+  faults.fault = ({ method, headers }) => {
+    if (method === 'PUT') sent.push(headers['x-amz-checksum-sha256']);
+    return PASS;
+  };
+  const bytes = randomBlob(PART_BYTES + 1, 8);
+  const hash = (part: Buffer): string => createHash('sha256').update(part).digest('base64');
+  await store.write('amazon-whole', new Uint8Array(bytes), { ifAbsent: true }, never);
+  expect(await store.writeLarge('amazon-parts', contentOf(bytes), never)).toBe('written');
+  const parts = [bytes.subarray(0, PART_BYTES), bytes.subarray(PART_BYTES)].map(hash);
+  expect(new Set(sent)).toEqual(new Set([hash(bytes), ...parts]));
+  expect((await bucket.get('amazon-parts'))?.equals(bytes)).toBe(true);
 });
 
 it('a HEAD that is refused without a reason means that the session has expired', async () => {
