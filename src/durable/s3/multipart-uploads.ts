@@ -85,17 +85,14 @@ export class MultipartUploads {
     const step = Math.max(partBytes, Math.ceil(content.sizeBytes / MAX_PARTS));
     const count = Math.max(1, Math.ceil(content.sizeBytes / step));
     const numbers = Array.from({ length: count }, (_, index) => index + 1);
-    // After the first failure the other parts must end before the upload can be aborted.
-    const failing = new AbortController();
-    const both = AbortSignal.any([signal, failing.signal]);
     const sending = new Set<Promise<unknown>>();
     const send = async (PartNumber: number): Promise<UploadedPart> => {
       const start = (PartNumber - 1) * step;
       const range = { start, end: Math.min(start + step, content.sizeBytes) };
-      const Body = await content.read(range, both);
+      const Body = await content.read(range, signal);
       const sha256 = digestHex(await digestOfLarge(Body));
-      const part = await gate.run('part', both, () =>
-        api.putPart(name, { UploadId, PartNumber, Body, sha256 }, both),
+      const part = await gate.run('part', signal, () =>
+        api.putPart(name, { UploadId, PartNumber, Body, sha256 }, signal),
       );
       events.durable.responded('part', 'ok');
       events.durable.bytesWritten(Body.byteLength);
@@ -107,11 +104,10 @@ export class MultipartUploads {
         sending.add(sent);
         return sent;
       };
-      return await mapBounded(numbers, work, { maxRunning: PARALLEL, signal: both });
-    } catch (error) {
-      failing.abort(error);
+      return await mapBounded(numbers, work, { maxRunning: PARALLEL, signal });
+    } finally {
+      // A part that arrives after the upload is aborted may stay in the bucket.
       await Promise.allSettled(sending);
-      throw error;
     }
   }
 

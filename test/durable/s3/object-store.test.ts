@@ -314,7 +314,7 @@ describe('an upload in parts', () => {
   const bytes = randomBlob(2 * PART_BYTES + 5, 7);
 
   it('that fails is aborted: nothing of it is left', async () => {
-    const store = await openS3({ writes: { connectMs: 1_000, requestMs: 5_000, retries: 0 } });
+    const store = await openS3();
     faults.fault = ({ method, url = '' }) =>
       method === 'PUT' && url.includes('partNumber=2')
         ? { kind: 'status', status: 400, code: 'BadDigest' }
