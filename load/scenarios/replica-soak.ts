@@ -26,7 +26,8 @@ const TRIES = 40;
 const PAUSE_MS = 3000;
 /** Longer than any timeout of the replicas' own connections, and than a lease lives. */
 const REST_MS = 15_000;
-const DESCRIPTORS_LEFT = 80;
+/** As of one proxy, and connections to the nodes of Redis, to the other replicas and to the bucket. */
+const DESCRIPTORS_LEFT = 120;
 
 const CLIENTS_MAIN = new URL('../clients/soak-clients-main.ts', import.meta.url).pathname;
 
