@@ -23,6 +23,8 @@ const CONNECT_TIMEOUT_MS = 2000;
 /** Beyond this, reading the bytes from disk is faster. */
 const COMMAND_TIMEOUT_MS = 1000;
 const MAX_RECONNECT_DELAY_MS = 2000;
+/** Message of the client library. */
+const TIMED_OUT = 'Command timed out';
 
 export interface RedisCacheDeps {
   readonly url: Secret;
@@ -53,6 +55,9 @@ export class RedisCache implements ByteCache, AsyncDisposable {
   #fault: string | undefined;
   /** Logged since the connection was lost: a refused password shows only when Redis is back. */
   readonly #causes = new Set<string>();
+  /** It did not respond in time: commands fail at once until it responds to a PING. */
+  #isSilent = false;
+  #isAsking = false;
   #closing = false;
 
   constructor(deps: RedisCacheDeps) {
@@ -165,14 +170,31 @@ export class RedisCache implements ByteCache, AsyncDisposable {
     op: 'get' | 'set' | 'del' | 'ping' | 'script',
     command: () => Promise<T>,
   ): Promise<T | undefined> {
-    try {
-      return await command();
-    } catch (error) {
-      // The client library rejects with various classes; all mean that Redis is not available.
-      if (!(error instanceof Error)) throw error;
+    if (this.#isSilent && op !== 'ping' && op !== 'script') {
+      // Otherwise each step of a request would wait for it.
+      void this.#askAgain();
       this.#events.redisFailed(op);
       return undefined;
     }
+    try {
+      const reply = await command();
+      this.#isSilent = false;
+      return reply;
+    } catch (error) {
+      // The client library rejects with various classes; all mean that Redis is not available.
+      if (!(error instanceof Error)) throw error;
+      if (error.message === TIMED_OUT) this.#isSilent = true;
+      this.#events.redisFailed(op);
+      return undefined;
+    }
+  }
+
+  /** A response ends the silence. */
+  async #askAgain(): Promise<void> {
+    if (this.#isAsking) return;
+    this.#isAsking = true;
+    await this.responds();
+    this.#isAsking = false;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -53,4 +53,13 @@ describe('RedisCache', () => {
     await cache.set('key', Buffer.from('z'));
     expect(Buffer.from((await cache.get('key'))?.bytes ?? []).toString()).toBe('z');
   });
+
+  it('waits once for a Redis that does not respond, and uses it again when it does', async () => {
+    await cache.set('frozen', Buffer.from('x'));
+    server.freeze();
+    // Each would wait a second.
+    for (let read = 0; read < 200; read++) expect(await cache.get('frozen')).toBeUndefined();
+    server.thaw();
+    await expect.poll(async () => (await cache.get('frozen'))?.tier, { timeout: 20_000 }).toBe('redis');
+  });
 });

@@ -126,6 +126,15 @@ export class RedisServer implements AsyncDisposable {
     await once(child, 'exit');
   }
 
+  /** Keeps it from responding, with its connections open, until {@link thaw}. */
+  freeze(): void {
+    this.#process?.kill('SIGSTOP');
+  }
+
+  thaw(): void {
+    this.#process?.kill('SIGCONT');
+  }
+
   /** Run a command in the inline form and give its raw answer. */
   async command(line: string): Promise<string> {
     const socket = createConnection(this.port, '127.0.0.1');
