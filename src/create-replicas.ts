@@ -3,7 +3,7 @@ import type { ReadFile } from './config/config-files.ts';
 import type { Config } from './config/config-keys.ts';
 import { readReplicaToken } from './cache/read-replica-token.ts';
 import { PeerAccess } from './http/access/peer-access.ts';
-import { createPeerConnector } from './replicas/create-peer-connector.ts';
+import { createPeerConnector, peerTlsOf } from './replicas/create-peer-connector.ts';
 import { PeerSeal } from './replicas/peer-seal.ts';
 import { readReplicaAuthority } from './replicas/read-replica-authority.ts';
 import { Replicas } from './replicas/replicas.ts';
@@ -32,13 +32,11 @@ export async function createReplicas(
   { replica, cache, listen, upstreams = [] }: Pick<Config, 'replica' | 'cache' | 'listen' | 'upstreams'>,
   { opening, redis, readFile, events, logger }: CreateReplicasDeps,
 ): Promise<CreatedReplicas> {
-  const { url, ca } = replica;
+  const { url } = replica;
   const token = await readReplicaToken(replica, readFile);
   if (url === undefined || token === undefined || redis === undefined)
     return { replicas: undefined, peerAccess: undefined };
   await readReplicaAuthority(replica, readFile);
-  const { cert, key, clientCa } = listen.tls;
-  const isClient = clientCa !== undefined && cert !== undefined && key !== undefined;
   const prefixes = new Map(upstreams.map(({ name, repositoryPrefix }) => [name, repositoryPrefix]));
   const seal = new PeerSeal(token);
   const replicas = opening.use(
@@ -47,7 +45,7 @@ export async function createReplicas(
       seal,
       url,
       ttlSeconds: cache.redis.ttlSeconds,
-      connect: createPeerConnector({ ca, client: isClient ? { cert, key } : undefined }, readFile),
+      connect: createPeerConnector(peerTlsOf({ replica, listen }), readFile),
       requestedName: (upstream, repository) => withoutPrefix(repository, prefixes.get(upstream)),
       events,
       logger,

@@ -7,7 +7,7 @@ import { containerPlatform, formatPlatform } from '../core/platform.ts';
 import type { CommandHelp, Flags } from './terminal/command-help.ts';
 import { askMirrors } from './doctor/ask-mirrors.ts';
 import { checkAgreement } from './doctor/check-agreement.ts';
-import { checkConfig } from './doctor/check-config.ts';
+import { checkConfig } from './doctor/config/check-config.ts';
 import { checkContainerd } from './doctor/check-containerd.ts';
 import { checkDocker } from './doctor/check-docker.ts';
 import { checkImage } from './doctor/image/check-image.ts';

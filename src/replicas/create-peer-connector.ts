@@ -3,6 +3,7 @@ import { getCACertificates } from 'node:tls';
 import { buildConnector } from 'undici';
 
 import type { ReadFile } from '../config/config-files.ts';
+import type { Config } from '../config/config-keys.ts';
 import { readReplicaAuthority } from './read-replica-authority.ts';
 
 /** Paths of PEM files for connections to other replicas. */
@@ -11,6 +12,13 @@ export interface PeerTlsPaths {
   readonly ca: string | undefined;
   /** Shown to replicas that want client certificates. */
   readonly client: { readonly cert: string; readonly key: string } | undefined;
+}
+
+/** Those that the configuration names. */
+export function peerTlsOf({ replica, listen }: Pick<Config, 'replica' | 'listen'>): PeerTlsPaths {
+  const { cert, key, clientCa } = listen.tls;
+  const isClient = clientCa !== undefined && cert !== undefined && key !== undefined;
+  return { ca: replica.ca, client: isClient ? { cert, key } : undefined };
 }
 
 const CONNECT_TIMEOUT_MS = 1_000;

@@ -76,8 +76,8 @@ export class Members implements AsyncDisposable {
   #isWithdrawn = false;
   #count = 1;
   #taken = 0;
-  /** Whose clock was found to be wrong. */
-  readonly #strayClocks = new Set<string>();
+  /** URLs of those whose clock was found to be wrong, by id. */
+  readonly #strayClocks = new Map<string, string>();
 
   constructor(deps: MembersDeps) {
     this.#deps = deps;
@@ -111,6 +111,17 @@ export class Members implements AsyncDisposable {
   /** Those that were heard of within some seconds, this one too. */
   get all(): readonly SeenMember[] {
     return [...this.#seen.values()];
+  }
+
+  /** Looks again, whether this replica has joined or not. */
+  async look(): Promise<readonly SeenMember[]> {
+    await this.#renew();
+    return this.all;
+  }
+
+  /** URLs of members whose clock differs too much from the own one. */
+  get withWrongClock(): readonly string[] {
+    return [...this.#strayClocks.values()];
   }
 
   /** A replica that may be asked; `undefined` if it is gone. Never this one. */
@@ -171,7 +182,7 @@ export class Members implements AsyncDisposable {
     const newest = this.#newest.get(id) ?? 0;
     if (Math.abs(this.#deps.seal.now() - atMs) > SIGNATURE_WINDOW_MS) {
       if (!this.#strayClocks.has(id) && this.#strayClocks.size < MAX_MEMBERS) {
-        this.#strayClocks.add(id);
+        this.#strayClocks.set(id, url);
         const seconds = SIGNATURE_WINDOW_MS / 1000;
         this.#deps.logger.warn({ url }, `the clock of a replica differs by more than ${seconds} s: not used`);
       }

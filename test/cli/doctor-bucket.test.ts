@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 
 import { beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import { checkConfig } from '../../src/cli/doctor/check-config.ts';
+import { checkConfig } from '../../src/cli/doctor/config/check-config.ts';
 import { parseConfig } from '../../src/config/parse-config.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { type Fault, FaultProxy, PASS } from '../helpers/faults/fault-proxy.ts';

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 
 import { afterEach, describe, expect, it, vi } from 'vitest';
 
-import { checkConfig } from '../../src/cli/doctor/check-config.ts';
+import { checkConfig } from '../../src/cli/doctor/config/check-config.ts';
 import { checkReady } from '../../src/cli/doctor/check-ready.ts';
 import { checkUpstreams } from '../../src/cli/doctor/check-upstreams.ts';
 import type { Finding } from '../../src/cli/doctor/finding.ts';

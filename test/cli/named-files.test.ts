@@ -6,7 +6,7 @@ import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
 
 import { createApp } from '../../src/app.ts';
 import { fileReader, readConfig } from '../../src/cli/config/read-config.ts';
-import { checkConfig } from '../../src/cli/doctor/check-config.ts';
+import { checkConfig } from '../../src/cli/doctor/config/check-config.ts';
 import { checkUpstreams } from '../../src/cli/doctor/check-upstreams.ts';
 import { warnOfOpenFiles } from '../../src/cli/terminal/warn-of-open-files.ts';
 import { CONFIG_KEYS, type ConfigPath } from '../../src/config/config-keys.ts';

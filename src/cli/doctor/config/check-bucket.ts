@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 
-import type { Config } from '../../config/config-keys.ts';
-import { isSpandrelError } from '../../core/errors.ts';
-import { S3Objects } from '../../durable/s3/s3-objects.ts';
-import { Events } from '../../telemetry/events.ts';
-import { silentLogger } from '../../telemetry/logger.ts';
-import type { Report } from './finding.ts';
+import type { Config } from '../../../config/config-keys.ts';
+import { isSpandrelError } from '../../../core/errors.ts';
+import { S3Objects } from '../../../durable/s3/s3-objects.ts';
+import { Events } from '../../../telemetry/events.ts';
+import { silentLogger } from '../../../telemetry/logger.ts';
+import type { Report } from '../finding.ts';
 
 const LIMIT_MS = 30_000;
 const WRITES = { connectMs: 5_000, requestMs: 10_000, retries: 1 };

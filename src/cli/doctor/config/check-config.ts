@@ -1,28 +1,29 @@
 import { access, constants, readFile, statfs } from 'node:fs/promises';
 
-import { openRedis } from '../../cache/open-redis.ts';
-import { readReplicaToken } from '../../cache/read-replica-token.ts';
-import { Patience } from '../../cache/patience.ts';
-import { credentialFiles, type ReadFile } from '../../config/config-files.ts';
-import type { Config } from '../../config/config-keys.ts';
-import type { UpstreamConfig } from '../../config/upstream-config.ts';
-import { isSpandrelError } from '../../core/errors.ts';
-import { isSystemError, nodeErrorCode } from '../../core/node-error-code.ts';
-import { parseCertificates } from '../../core/parse-certificates.ts';
-import { createAccessRules } from '../../http/access/create-access-rules.ts';
-import { createAdminRules } from '../../http/access/create-admin-rules.ts';
+import { openRedis } from '../../../cache/open-redis.ts';
+import { readReplicaToken } from '../../../cache/read-replica-token.ts';
+import { Patience } from '../../../cache/patience.ts';
+import { credentialFiles, type ReadFile } from '../../../config/config-files.ts';
+import type { Config } from '../../../config/config-keys.ts';
+import type { UpstreamConfig } from '../../../config/upstream-config.ts';
+import { isSpandrelError } from '../../../core/errors.ts';
+import { isSystemError, nodeErrorCode } from '../../../core/node-error-code.ts';
+import { parseCertificates } from '../../../core/parse-certificates.ts';
+import { createAccessRules } from '../../../http/access/create-access-rules.ts';
+import { createAdminRules } from '../../../http/access/create-admin-rules.ts';
 import {
   type DateProblem,
   findDateProblems,
   readCertificateDates,
-} from '../../http/listener/certificate-dates.ts';
-import { readTlsMaterial } from '../../http/listener/tls-material.ts';
-import { readReplicaAuthority } from '../../replicas/read-replica-authority.ts';
-import { Events } from '../../telemetry/events.ts';
-import { silentLogger } from '../../telemetry/logger.ts';
+} from '../../../http/listener/certificate-dates.ts';
+import { readTlsMaterial } from '../../../http/listener/tls-material.ts';
+import { readReplicaAuthority } from '../../../replicas/read-replica-authority.ts';
+import { Events } from '../../../telemetry/events.ts';
+import { silentLogger } from '../../../telemetry/logger.ts';
 import { checkBucket } from './check-bucket.ts';
-import { type Finding, Report } from './finding.ts';
-import { nextStep } from './next-step.ts';
+import { checkReplicas } from './check-replicas.ts';
+import { type Finding, Report } from '../finding.ts';
+import { nextStep } from '../next-step.ts';
 
 const RENEW = 'renew it, or correct the clock of this machine; the proxy reads changed files itself';
 /** Less than this stops fills before eviction can help: a twentieth of a small volume. */
@@ -30,7 +31,7 @@ const LEAST_FREE_BYTES = 256 * 1024 * 1024;
 const LEAST_FREE_SHARE = 1 / 20;
 
 /**
- * Checks what the configuration names on this machine: certificates, users, token, disk, Redis, bucket.
+ * Checks what the configuration names: certificates, users, tokens, disk, Redis, bucket, replicas.
  * @param read the reader of `serve`, so that both read the same files
  */
 export async function checkConfig(config: Config, read: ReadFile): Promise<Finding[]> {
@@ -41,6 +42,7 @@ export async function checkConfig(config: Config, read: ReadFile): Promise<Findi
   await checkDisk(report, config.storage);
   await checkRedis(report, config, read);
   await checkBucket(report, config);
+  await checkReplicas(report, config, read);
   return report.findings;
 }
 

@@ -1,0 +1,57 @@
+import { openRedis } from '../../../cache/open-redis.ts';
+import { readReplicaToken } from '../../../cache/read-replica-token.ts';
+import type { ReadFile } from '../../../config/config-files.ts';
+import type { Config } from '../../../config/config-keys.ts';
+import { isSpandrelError } from '../../../core/errors.ts';
+import { createPeerConnector, peerTlsOf } from '../../../replicas/create-peer-connector.ts';
+import { PeerSeal } from '../../../replicas/peer-seal.ts';
+import { type SurveyedReplica, surveyReplicas } from '../../../replicas/survey-replicas.ts';
+import { Events } from '../../../telemetry/events.ts';
+import { silentLogger } from '../../../telemetry/logger.ts';
+import type { Report } from '../finding.ts';
+
+const PROBLEMS: Readonly<
+  Record<Exclude<SurveyedReplica['state'], 'ok'>, { readonly words: string; readonly next: string }>
+> = {
+  unreachable: {
+    words: 'does not respond: this machine would fetch what it has from the bucket or the upstream',
+    next: 'check its replica.url, the network between replicas, and replica.ca',
+  },
+  refused: {
+    words: 'refuses requests of this one',
+    next: 'give all replicas the same replica.token, and each its own replica.url; compare the clocks',
+  },
+  clock: {
+    words: 'is not used: its clock and that of this machine differ by more than 30 s',
+    next: 'synchronize the clocks (chronyd, systemd-timesyncd)',
+  },
+};
+
+/** Asks the replicas that share the Redis, as the proxy would. */
+export async function checkReplicas(report: Report, config: Config, read: ReadFile): Promise<void> {
+  const { replica, upstreams = [] } = config;
+  const [upstream] = upstreams;
+  if (replica.url === undefined || upstream === undefined) return;
+  const events = new Events(silentLogger());
+  try {
+    const token = await readReplicaToken(replica, read);
+    await using redis = await openRedis(config, read, events);
+    // Each has its own finding.
+    if (token === undefined || redis?.ready !== true) return;
+    const found = await surveyReplicas({
+      redis,
+      seal: new PeerSeal(token),
+      connect: createPeerConnector(peerTlsOf(config), read),
+      url: replica.url,
+      upstream: upstream.name,
+      events,
+    });
+    if (found.length === 0) report.note('no replica is running with this Redis and replica.token');
+    for (const { url, state } of found)
+      if (state === 'ok') report.ok(`replica ${url} responds to this one`);
+      else report.problem(`replica ${url} ${PROBLEMS[state].words}`, PROBLEMS[state].next);
+  } catch (error) {
+    // The files of the token and the authority have findings of their own.
+    if (!isSpandrelError(error, 'CONFIG_INVALID')) throw error;
+  }
+}

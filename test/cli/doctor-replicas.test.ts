@@ -1,0 +1,64 @@
+import { readFile } from 'node:fs/promises';
+
+import { beforeEach, expect, it } from 'vitest';
+
+import { checkConfig } from '../../src/cli/doctor/config/check-config.ts';
+import { parseConfig } from '../../src/config/parse-config.ts';
+import { cleanup } from '../helpers/cleanup.ts';
+import { replicaEnvironment, startReplicas } from '../helpers/replica-set.ts';
+import { makeSecret } from '../helpers/secrets.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
+import { RedisServer } from '../helpers/upstreams/redis-server.ts';
+
+const UPSTREAM = { url: 'http://127.0.0.1:9' };
+
+let redis: RedisServer;
+
+beforeEach(async () => {
+  redis = cleanup.use(await RedisServer.start());
+});
+
+/** Findings about replicas, as `status message`. */
+async function check(environment: Record<string, string> = {}): Promise<string[]> {
+  const config = parseConfig({
+    yaml: '',
+    environment: {
+      ...replicaEnvironment(redis),
+      SPANDREL_REPLICA_URL: 'http://127.0.0.1:5000',
+      SPANDREL_STORAGE_ROOT: await temporaryFolder(),
+      SPANDREL_UPSTREAMS: JSON.stringify([{ name: 'up', ...UPSTREAM }]),
+      ...environment,
+    },
+  });
+  const findings = await checkConfig(config, (path) => readFile(path));
+  for (const { status, next } of findings) if (status === 'problem') expect(next).toBeTruthy();
+  const lines = findings.map(({ status, message }) => `${status} ${message}`);
+  return lines.filter((line) => line.includes('replica ')).toSorted();
+}
+
+it('doctor --config asks every replica that shares the Redis, and joins none', async () => {
+  const apps = await startReplicas(2, UPSTREAM, redis);
+  const expected = apps.map(({ url }) => `ok replica ${url} responds to this one`).toSorted();
+  expect(await check()).toEqual(expected);
+  expect(await check()).toEqual(expected);
+});
+
+it('doctor --config names replicas that do not respond, and those that refuse', async () => {
+  const [first] = await startReplicas(1, UPSTREAM, redis);
+  const port = new URL(first?.url ?? '').port;
+  await startReplicas(1, UPSTREAM, redis, { environment: { SPANDREL_REPLICA_URL: 'http://127.0.0.1:9' } });
+  // The address of another replica.
+  const stolen = `http://localhost:${port}`;
+  await startReplicas(1, UPSTREAM, redis, { environment: { SPANDREL_REPLICA_URL: stolen } });
+  expect(await check()).toEqual([
+    `ok replica ${first?.url} responds to this one`,
+    expect.stringMatching(/^problem replica http:\/\/127\.0\.0\.1:9 does not respond/),
+    expect.stringMatching(/^problem replica http:\/\/localhost:\d+ refuses requests/),
+  ]);
+});
+
+it('doctor --config says that no replica has the same token', async () => {
+  await startReplicas(1, UPSTREAM, redis);
+  const environment = { SPANDREL_REPLICA_TOKEN: makeSecret('another token of replicas') };
+  expect(await check(environment)).toEqual(['note no replica is running with this Redis and replica.token']);
+});
