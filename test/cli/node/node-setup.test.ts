@@ -303,7 +303,10 @@ describe('spandrel node setup', () => {
       ],
     });
     await setUp(node, '--undo');
-    expect(Object.keys(await snapshot(node))).toEqual(['/etc/containers/policy.json', '/etc/crio/crio.conf']);
+    expect(Object.keys(await snapshot(node)).toSorted()).toEqual([
+      '/etc/containers/policy.json',
+      '/etc/crio/crio.conf',
+    ]);
   });
 
   it('writes only hosts.toml where only its folder is mounted', async () => {
