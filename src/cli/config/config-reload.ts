@@ -2,6 +2,7 @@ import type { App } from '../../app.ts';
 import { configFiles } from '../../config/config-files.ts';
 import type { Config, ConfigPath } from '../../config/config-keys.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
+import { shortageOf } from '../../core/system/shortage.ts';
 import { needsRestart } from '../../live-settings.ts';
 import { findRisks } from './find-risks.ts';
 import { fileReader, type ReadConfig } from './read-config.ts';
@@ -68,7 +69,9 @@ export class ConfigReload implements Disposable {
       this.#problems = '';
     } catch (error) {
       if (!isSpandrelError(error, 'CONFIG_INVALID')) throw error;
-      this.#refuse(cause, error.message);
+      // Without a descriptor nothing is known of the files.
+      if (shortageOf(error) === undefined) this.#refuse(cause, error.message);
+      else this.#readAgain(cause);
     }
   }
 
@@ -84,11 +87,16 @@ export class ConfigReload implements Disposable {
   }
 
   #refuse(cause: Cause, message: string): void {
-    const { app, retryMs = RETRY_MS } = this.#deps;
+    const { app } = this.#deps;
     const problems = message.split('\n').map((line) => line.trim());
     app.events.configRefused(cause, problems, cause === 'retry' && this.#problems === message);
     this.#problems = message;
-    this.#retry = setTimeout(() => this.#ask('retry'), retryMs).unref();
+    this.#readAgain('retry');
+  }
+
+  #readAgain(cause: Cause): void {
+    const { retryMs = RETRY_MS } = this.#deps;
+    this.#retry = setTimeout(() => this.#ask(cause), retryMs).unref();
   }
 
   [Symbol.dispose](): void {

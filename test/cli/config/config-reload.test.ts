@@ -65,17 +65,21 @@ it('a change between the first read and the start of the watch is applied', asyn
   expect((await reloads.taken()).log.level).toBe('warn');
 });
 
-it('a configuration that could not be read is read again without a change until that succeeds', async () => {
+it.each([
+  ['cannot be read counts as refused', 'EIO', false],
+  ['cannot be read for want of descriptors stays the current one', 'EMFILE', true],
+])('a configuration that %s, and is read again until that succeeds', async (_what, code, isCurrent) => {
   const current = await readConfig({ file, environment: {} });
   await writeFile(file, 'log: {level: warn}\n');
   const next = await readConfig({ file, environment: {} });
   const seen: boolean[] = [];
   using reloads: Reloads = new Reloads(current, async () => {
     seen.push(await reloads.isCurrent());
-    if (seen.length <= 3) throw new SpandrelError('CONFIG_INVALID', `cannot read ${file}: EMFILE`);
+    const cause = Object.assign(new Error(code), { code });
+    if (seen.length <= 3) throw new SpandrelError('CONFIG_INVALID', `cannot read ${file}`, { cause });
     return next;
   });
   expect((await reloads.taken()).log.level).toBe('warn');
-  expect(seen).toEqual([true, false, false, false]);
+  expect(seen).toEqual([true, isCurrent, isCurrent, isCurrent]);
   await expect.poll(() => reloads.isCurrent()).toBe(true);
 });
