@@ -45,7 +45,7 @@ it('a burst of cold pulls over three replicas costs the upstream each byte once'
   const replicas = await startReplicas(3, registry, redis);
   expect(await burst(replicas, await addBlobs(6_000_000, 2_000_000, 100_000))).toBeLessThanOrEqual(1.01);
   // Each replica keeps its own copy.
-  for (const app of replicas) expect(await app.metric('spandrel_replicas')).toBe(3);
+  for (const app of replicas) await expect.poll(() => app.metric('spandrel_replicas'), WAIT).toBe(3);
 });
 
 it('a replica without a blob gets it from one that has it, as no pull and no start', async () => {

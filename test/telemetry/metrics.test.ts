@@ -97,7 +97,8 @@ beforeAll(async () => {
   held = await read();
   hold.resolve();
   await Promise.all(asked);
-  upstream.faults.add({ match: { path: /blobs/ }, action: { kind: 'stall', afterBytes: 1000 }, times: 1 });
+  const stall = { kind: 'stall', afterBytes: 1000 } as const;
+  upstream.faults.add({ match: { method: 'GET', path: new RegExp(layer) }, action: stall, times: 1 });
   const leaving = new AbortController();
   const stalled = fetch(`${repository}/blobs/${layer}`, { signal: leaving.signal });
   await (await stalled).body?.getReader().read();
