@@ -24,3 +24,8 @@ export interface ByteCache {
   setNew(key: string, bytes: Uint8Array): Promise<CacheHit | undefined>;
   delete(key: string): Promise<void>;
 }
+
+/** The cache, if only replicas with the same key can have written its values. */
+export function sealedOnly(shared: ByteCache | undefined): ByteCache | undefined {
+  return shared?.isAuthentic === true ? shared : undefined;
+}

@@ -1,10 +1,9 @@
 import { startLayerBuild } from '../build/building-index.ts';
-import { SingleFlight } from '../cache/single-flight.ts';
-import { SpandrelError } from '../core/errors.ts';
 import type { LayerIndex } from '../index/layer-index.ts';
 import type { IndexBuildDeps } from './index-build.ts';
 import type { AuthorizedLayer } from './layer.ts';
 import type { TarZtoc, TarZtocFiles } from './tar-ztoc-files.ts';
+import { ZtocFlights } from './ztoc-flights.ts';
 
 export interface FineZtocsDeps extends Pick<
   IndexBuildDeps,
@@ -20,13 +19,11 @@ export interface FineZtocsDeps extends Pick<
  */
 export class FineZtocs implements AsyncDisposable {
   readonly #deps: FineZtocsDeps;
-  readonly #flights: SingleFlight<TarZtoc>;
-  readonly #running = new Set<Promise<unknown>>();
-  readonly #stopping = new AbortController();
+  readonly #flights: ZtocFlights;
 
   constructor(deps: FineZtocsDeps) {
     this.#deps = deps;
-    this.#flights = new SingleFlight('index', deps.events);
+    this.#flights = new ZtocFlights(deps.ztocFiles, deps.events);
   }
 
   /** A stored one. @throws SpandrelError STORE_FAILED, STORE_FULL */
@@ -39,32 +36,20 @@ export class FineZtocs implements AsyncDisposable {
    * @param index the index of the layer
    * @throws SpandrelError of fills and builds
    */
-  async ensure(
+  ensure(
     layer: AuthorizedLayer,
     index: LayerIndex,
     spanBytes: number,
     signal?: AbortSignal,
   ): Promise<TarZtoc> {
-    const found = await this.find(layer, spanBytes);
-    if (found !== undefined) return found;
-    const key = `${layer.source.repositoryKey ?? ''} ${layer.digest} ${spanBytes}`;
-    return this.#flights.run(key, () => this.#follow(this.#build(layer, index, spanBytes)), signal);
-  }
-
-  async #follow<T>(work: Promise<T>): Promise<T> {
-    this.#running.add(work);
-    try {
-      return await work;
-    } finally {
-      this.#running.delete(work);
-    }
+    return this.#flights.ensure(layer, spanBytes, () => this.#build(layer, index, spanBytes), signal);
   }
 
   async #build(layer: AuthorizedLayer, index: LayerIndex, spanBytes: number): Promise<TarZtoc> {
     const { blobs, files, pool, engine, readSpanBytes, limits, events, ztocFiles } = this.#deps;
     const { digest: layerDigest, source } = layer;
     const { layerBytes, compression } = index;
-    const { signal } = this.#stopping;
+    const { signal } = this.#flights;
     using _held = events.hold('build');
     signal.throwIfAborted();
     await using handle = await blobs.openBlob(layerDigest, source, {
@@ -105,7 +90,6 @@ export class FineZtocs implements AsyncDisposable {
 
   /** Waiting callers get SHUTTING_DOWN. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stopping.abort(new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped'));
-    await Promise.allSettled(this.#running);
+    await this.#flights[Symbol.asyncDispose]();
   }
 }

@@ -1,7 +1,6 @@
 import type { BlobStore } from '../blobs/blob-store.ts';
 import type { LayerLimits } from '../build/build-layer.ts';
 import type * as layerTasks from '../build/layer-worker.ts';
-import { SingleFlight } from '../cache/single-flight.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { EngineName } from '../inflate/engine.ts';
@@ -13,6 +12,7 @@ import type { WorkerPool } from '../threads/worker-pool.ts';
 import type { AuthorizedLayer } from './layer.ts';
 import type { LayerIndexes } from './layer-indexes.ts';
 import type { TarZtoc, TarZtocFiles } from './tar-ztoc-files.ts';
+import { ZtocFlights } from './ztoc-flights.ts';
 
 export interface TarZtocsDeps {
   readonly files: TarZtocFiles;
@@ -39,13 +39,11 @@ export function isInflatable(summary: LayerSummary): summary is InflatableSummar
  */
 export class TarZtocs implements AsyncDisposable {
   readonly #deps: TarZtocsDeps;
-  readonly #flights: SingleFlight<TarZtoc>;
-  readonly #running = new Set<Promise<unknown>>();
-  readonly #stopping = new AbortController();
+  readonly #flights: ZtocFlights;
 
   constructor(deps: TarZtocsDeps) {
     this.#deps = deps;
-    this.#flights = new SingleFlight('index', deps.events);
+    this.#flights = new ZtocFlights(deps.files, deps.events);
   }
 
   /** A stored one. @throws SpandrelError STORE_FAILED, STORE_FULL */
@@ -58,25 +56,13 @@ export class TarZtocs implements AsyncDisposable {
    * @param index the index of the layer
    * @throws SpandrelError BLOB_CORRUPT; errors of fills and builds
    */
-  async ensure(
+  ensure(
     layer: AuthorizedLayer,
     index: LayerIndex,
     spanBytes: number,
     signal?: AbortSignal,
   ): Promise<TarZtoc> {
-    const found = await this.#deps.files.find(layer.digest, spanBytes);
-    if (found !== undefined) return found;
-    const key = `${layer.source.repositoryKey ?? ''} ${layer.digest} ${spanBytes}`;
-    return this.#flights.run(key, () => this.#follow(this.#obtain(layer, index, spanBytes)), signal);
-  }
-
-  async #follow<T>(work: Promise<T>): Promise<T> {
-    this.#running.add(work);
-    try {
-      return await work;
-    } finally {
-      this.#running.delete(work);
-    }
+    return this.#flights.ensure(layer, spanBytes, () => this.#obtain(layer, index, spanBytes), signal);
   }
 
   /** The zTOC that another replica builds, else one that is built here. */
@@ -85,7 +71,7 @@ export class TarZtocs implements AsyncDisposable {
     const build = (): Promise<TarZtoc> => this.#build(layer, index, spanBytes);
     if (replicas === undefined) return build();
     const find = (): Promise<TarZtoc | undefined> => files.find(layer.digest, spanBytes);
-    const { signal } = this.#stopping;
+    const { signal } = this.#flights;
     const name = files.sharedKey(layer.digest, spanBytes);
     // Its readers wait for all of it.
     const hurry = new AbortController().signal;
@@ -96,7 +82,7 @@ export class TarZtocs implements AsyncDisposable {
     const { blobs, pool, engine, limits, files, events } = this.#deps;
     const { digest, source } = layer;
     const { compression, layerBytes, summary } = index;
-    const { signal } = this.#stopping;
+    const { signal } = this.#flights;
     using _held = events.hold('build');
     signal.throwIfAborted();
     await using handle = await blobs.openBlob(digest, source, {
@@ -118,8 +104,7 @@ export class TarZtocs implements AsyncDisposable {
 
   /** Waiting callers get SHUTTING_DOWN. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stopping.abort(new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped'));
-    await Promise.allSettled(this.#running);
+    await this.#flights[Symbol.asyncDispose]();
   }
 }
 

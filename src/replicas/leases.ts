@@ -23,6 +23,11 @@ export interface LeasesDeps {
   readonly ttlSeconds: number;
 }
 
+/** How often others look for a sign of life of a holder, and the silence that is none. */
+export const LOOK_MS = 250;
+export const SILENCE_MS = 1_000;
+/** Silent looks in a row that end a lease. One alone may come from a pause of the process that looks. */
+export const MAX_SILENT_LOOKS = 2;
 const PREFIX = 'lease:';
 /** A lease whose holder is silent for longer is free. Others that wait for the holder notice it earlier. */
 const ABANDONED_MS = 3_000;

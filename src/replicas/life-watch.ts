@@ -1,9 +1,8 @@
+import { LOOK_MS, MAX_SILENT_LOOKS } from './leases.ts';
+
 /** What a look at a silent replica finds; `unknown` without Redis. */
 export type LifeSign = 'alive' | 'silent' | 'unknown';
 
-const LOOK_MS = 250;
-/** Looks in a row. One alone may come from a pause of this process, in which Redis went on counting. */
-const MAX_SILENT = 2;
 const MAX_UNKNOWN = 8;
 
 /**
@@ -63,7 +62,7 @@ export class LifeWatch implements Disposable {
     if (sign === 'alive') this.#silent = this.#unknown = 0;
     else if (sign === 'silent') this.#silent++;
     else this.#unknown++;
-    if (this.#silent >= MAX_SILENT || this.#unknown >= MAX_UNKNOWN)
+    if (this.#silent >= MAX_SILENT_LOOKS || this.#unknown >= MAX_UNKNOWN)
       this.#controller.abort(new Error('the replica shows no sign of life'));
   }
 

@@ -6,7 +6,7 @@ import { steadyNow } from '../core/steady-now.ts';
 import { PassingFaults } from '../cache/passing-faults.ts';
 import type { Events } from '../telemetry/events.ts';
 import { HeldLease } from './held-lease.ts';
-import type { LeaseState, Leases } from './leases.ts';
+import { type LeaseState, type Leases, SILENCE_MS } from './leases.ts';
 import { type LifeSign, LifeWatch } from './life-watch.ts';
 import type { Members, SeenMember } from './members.ts';
 import type { PeerClient, PeerRefusal } from './peer-client.ts';
@@ -44,8 +44,6 @@ export interface HeldBlob {
   readonly sinceMs: number;
 }
 
-/** Silence of a replica that fetches for all. */
-const SILENCE_MS = 1_000;
 /** Looks at a replica that has the whole blob: it waits for nothing but its disk. */
 const MAX_QUIET_LOOKS = 8;
 /** The upstream of the other replica has this long for its first byte, as the own one. */

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { Events } from '../telemetry/events.ts';
 import { HeldLease } from './held-lease.ts';
-import type { Leases } from './leases.ts';
+import { type Leases, LOOK_MS, MAX_SILENT_LOOKS, SILENCE_MS } from './leases.ts';
 
 export interface SharedBuildsDeps {
   readonly leases: Leases;
@@ -23,11 +23,6 @@ export interface SharedBuild<T> {
   /** Ends the wait for other replicas. */
   readonly signal: AbortSignal;
 }
-
-const LOOK_MS = 250;
-const SILENCE_MS = 1_000;
-/** Looks in a row. One alone may come from a pause of this process. */
-const MAX_SILENT = 2;
 
 /** Builds each thing on one replica. The others wait for it, as long as that one shows signs of life. */
 export class SharedBuilds {
@@ -55,7 +50,7 @@ export class SharedBuilds {
       }
       await pause(waiting);
       silent = state.silentMs > SILENCE_MS ? silent + 1 : 0;
-      state = silent < MAX_SILENT ? await leases.claim(name) : await leases.takeOver(name, state, []);
+      state = silent < MAX_SILENT_LOOKS ? await leases.claim(name) : await leases.takeOver(name, state, []);
     }
     signal.throwIfAborted();
     events.replicas.leaseAgreed('none');

@@ -32,6 +32,10 @@ export class AlternativeSources implements BlobSource {
     this.#hasUnknownSenders = true;
   }
 
+  get hasUnknownSenders(): boolean {
+    return this.#hasUnknownSenders;
+  }
+
   /** True if no repository but `repositoryKey` sent a byte. */
   isOnlyFrom(repositoryKey: string | undefined): boolean {
     return !this.#hasUnknownSenders && [...this.#senders].every((sender) => sender === repositoryKey);

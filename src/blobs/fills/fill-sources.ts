@@ -11,7 +11,6 @@ export class FillSources implements BlobSource {
   readonly #repositories: AlternativeSources;
   /** Tiers that sent bytes. */
   readonly #senders = new Set<BlobTier>();
-  #hasUnknownSenders = false;
   #sender: BlobTier['name'] | undefined;
 
   /** @param first source of the request that starts the fill */
@@ -29,7 +28,6 @@ export class FillSources implements BlobSource {
 
   /** The fill uses bytes of an earlier one. The store does not know who sent them. */
   addUnknownSenders(): void {
-    this.#hasUnknownSenders = true;
     this.#repositories.addUnknownSenders();
   }
 
@@ -40,7 +38,7 @@ export class FillSources implements BlobSource {
 
   /** True if no byte can have come from a tier. */
   get isFromUpstream(): boolean {
-    return this.#senders.size === 0 && (this.#tiers.length === 0 || !this.#hasUnknownSenders);
+    return this.#senders.size === 0 && (this.#tiers.length === 0 || !this.#repositories.hasUnknownSenders);
   }
 
   /** The tier that sent the latest response; `undefined` if the upstream did. */

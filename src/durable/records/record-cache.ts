@@ -1,4 +1,4 @@
-import type { ByteCache, CacheHit } from '../../cache/byte-cache.ts';
+import { type ByteCache, type CacheHit, sealedOnly } from '../../cache/byte-cache.ts';
 
 export interface RecordCacheDeps {
   /** Bounded in time and size. */
@@ -16,7 +16,7 @@ export class RecordCache implements ByteCache {
   readonly #durable: ByteCache;
 
   constructor({ redis, durable }: RecordCacheDeps) {
-    this.#redis = redis?.isAuthentic === true ? redis : undefined;
+    this.#redis = sealedOnly(redis);
     this.#durable = durable;
   }
 

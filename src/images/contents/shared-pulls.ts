@@ -1,7 +1,6 @@
 import type { ByteCache } from '../../cache/byte-cache.ts';
+import { type SharedNote, SharedNotes } from '../../cache/shared-notes.ts';
 import { type Digest, isDigest } from '../../core/digest.ts';
-import { tryParseJson } from '../../core/json/try-parse-json.ts';
-import { sharedAgeMs, steadyNow } from '../../core/steady-now.ts';
 import type { GatedImage } from './config-gate.ts';
 
 const KEY_PREFIX = 'pull:1:';
@@ -19,31 +18,31 @@ export interface SharedStep {
  * several. A wrong or lost entry lets a config go too early or too late, and nothing else.
  */
 export class SharedPulls {
-  readonly #shared: ByteCache | undefined;
+  readonly #notes: SharedNotes;
 
   constructor(shared: ByteCache | undefined) {
-    this.#shared = shared;
+    this.#notes = new SharedNotes(shared, KEY_PREFIX);
   }
 
   get isShared(): boolean {
-    return this.#shared !== undefined;
+    return this.#notes.isShared;
   }
 
   noteImage(client: string, config: Digest, image: GatedImage): void {
-    this.#set(`${client} image ${config}`, { ...image });
+    void this.#notes.note(`${client} image ${config}`, { ...image });
   }
 
   async image(client: string, config: Digest): Promise<GatedImage | undefined> {
-    const value = await this.#get(`${client} image ${config}`);
-    if (value === undefined) return undefined;
-    const { sociIndex, ztocs, settleMs } = value;
+    const note = await this.#find(`${client} image ${config}`);
+    if (note === undefined) return undefined;
+    const { sociIndex, ztocs, settleMs } = note.fields;
     const areDigests = [sociIndex, ztocs].flat().every((digest) => isDigest(String(digest)));
     if (!areDigests || !Array.isArray(ztocs) || typeof settleMs !== 'number') return undefined;
     return { sociIndex: sociIndex as Digest, ztocs: ztocs as Digest[], settleMs };
   }
 
   note(client: string, digest: Digest, what: SharedStep['what']): void {
-    this.#set(`${client} ${digest}`, { what });
+    void this.#notes.note(`${client} ${digest}`, { what });
   }
 
   /** The last step of each that is known. */
@@ -51,29 +50,21 @@ export class SharedPulls {
     const steps = new Map<Digest, SharedStep>();
     await Promise.all(
       digests.map(async (digest) => {
-        const value = await this.#get(`${client} ${digest}`);
-        const what = value?.['what'];
-        if (value !== undefined && (what === 'requested' || what === 'received'))
-          steps.set(digest, { what, ageMs: value.ageMs });
+        const note = await this.#find(`${client} ${digest}`);
+        const what = note?.fields['what'];
+        if (note !== undefined && (what === 'requested' || what === 'received'))
+          steps.set(digest, { what, ageMs: note.ageMs });
       }),
     );
     return steps;
   }
 
   forget(client: string, digests: readonly Digest[]): void {
-    for (const digest of digests) void this.#shared?.delete(`${KEY_PREFIX}${client} ${digest}`);
+    for (const digest of digests) void this.#notes.forget(`${client} ${digest}`);
   }
 
-  #set(key: string, value: Readonly<Record<string, unknown>>): void {
-    void this.#shared?.set(KEY_PREFIX + key, Buffer.from(JSON.stringify({ ...value, atMs: steadyNow() })));
-  }
-
-  async #get(key: string): Promise<(Readonly<Record<string, unknown>> & { ageMs: number }) | undefined> {
-    const hit = await this.#shared?.get(KEY_PREFIX + key);
-    const value = hit && tryParseJson(Buffer.from(hit.bytes).toString());
-    if (typeof value !== 'object' || value === null) return undefined;
-    const fields = value as Readonly<Record<string, unknown>>;
-    const ageMs = sharedAgeMs(Number(fields['atMs']), steadyNow());
-    return ageMs < LONGEST_PULL_MS ? { ...fields, ageMs } : undefined;
+  async #find(key: string): Promise<SharedNote | undefined> {
+    const note = await this.#notes.find(key);
+    return note !== undefined && note.ageMs < LONGEST_PULL_MS ? note : undefined;
   }
 }

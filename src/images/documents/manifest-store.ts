@@ -34,12 +34,9 @@ export class ManifestStore {
     const hit = await this.#lasting?.get(lastingKey(digest));
     if (hit === undefined) return undefined;
     const bytes = Buffer.from(hit.bytes);
-    if ((await digestOfAny(bytes, digest)) !== digest) {
-      await this.#lasting?.delete(lastingKey(digest));
-      return undefined;
-    }
-    const manifest = { bytes, digest, mediaType: (await identifyManifest(bytes)) ?? MEDIA_TYPES.octetStream };
-    await this.#files.tryWrite(digest, encode(manifest));
+    const manifest = await verified(bytes, digest);
+    if (manifest === undefined) await this.#lasting?.delete(lastingKey(digest));
+    else await this.#files.tryWrite(digest, encode(manifest));
     return manifest;
   }
 
@@ -49,11 +46,9 @@ export class ManifestStore {
     const lineEnd = file.indexOf(LINE_FEED);
     const bytes = file.subarray(lineEnd + 1);
     const hasHead = parseHead(file.toString('utf8', 0, Math.max(0, lineEnd))) !== undefined;
-    // The stored media type is not used: earlier versions stored what an upstream claimed.
-    if (hasHead && (await digestOfAny(bytes, digest)) === digest)
-      return { bytes, digest, mediaType: (await identifyManifest(bytes)) ?? MEDIA_TYPES.octetStream };
-    await this.#files.condemn(digest);
-    return undefined;
+    const manifest = hasHead ? await verified(bytes, digest) : undefined;
+    if (manifest === undefined) await this.#files.condemn(digest);
+    return manifest;
   }
 
   async has(digest: Digest): Promise<boolean> {
@@ -82,6 +77,15 @@ export class ManifestStore {
 
 function lastingKey(digest: Digest): string {
   return `manifest:${digest}`;
+}
+
+/**
+ * `undefined` if the bytes do not have the digest. The media type is that of the bytes: earlier versions
+ * stored what an upstream claimed.
+ */
+async function verified(bytes: Buffer, digest: Digest): Promise<ManifestDocument | undefined> {
+  if ((await digestOfAny(bytes, digest)) !== digest) return undefined;
+  return { bytes, digest, mediaType: (await identifyManifest(bytes)) ?? MEDIA_TYPES.octetStream };
 }
 
 /** With the algorithm of `digest`. */

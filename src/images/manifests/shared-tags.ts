@@ -1,8 +1,7 @@
-import type { ByteCache } from '../../cache/byte-cache.ts';
+import { type ByteCache, sealedOnly } from '../../cache/byte-cache.ts';
+import { type SharedNote, SharedNotes } from '../../cache/shared-notes.ts';
 import { type Digest, isDigest } from '../../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
-import { tryParseJson } from '../../core/json/try-parse-json.ts';
-import { sharedAgeMs, steadyNow } from '../../core/steady-now.ts';
 
 const KEY_PREFIX = 'tag:1:';
 /** Codes of a reference that the upstream does not have. */
@@ -15,40 +14,29 @@ export type SharedAnswer = { readonly ageMs: number } & (
 
 /** The upstreams' latest answers, which replicas share for as long as each would keep its own. */
 export class SharedTags {
-  readonly #shared: ByteCache | undefined;
+  readonly #notes: SharedNotes;
 
-  /** @param shared read only if it is authentic: else anybody could move a tag */
+  /** @param shared used only if it is sealed: else anybody could move a tag */
   constructor(shared: ByteCache | undefined) {
-    this.#shared = shared;
+    this.#notes = new SharedNotes(sealedOnly(shared), KEY_PREFIX);
   }
 
   /** @param key of an upstream's repository and reference */
   async find(key: string): Promise<SharedAnswer | undefined> {
-    if (this.#shared?.isAuthentic !== true) return undefined;
-    const hit = await this.#shared.get(KEY_PREFIX + key);
-    return hit && decode(hit.bytes);
+    const note = await this.#notes.find(key);
+    return note && parseAnswer(note);
   }
 
   noteTag(key: string, digest: Digest): void {
-    this.#note(key, { digest });
+    void this.#notes.note(key, { digest });
   }
 
   noteAbsence(key: string, { code, message }: SpandrelError): void {
-    this.#note(key, { code, message });
-  }
-
-  #note(key: string, answer: Readonly<Record<string, string>>): void {
-    if (this.#shared?.isAuthentic !== true) return;
-    void this.#shared.set(KEY_PREFIX + key, Buffer.from(JSON.stringify({ ...answer, atMs: steadyNow() })));
+    void this.#notes.note(key, { code, message });
   }
 }
 
-function decode(bytes: Uint8Array): SharedAnswer | undefined {
-  const value = tryParseJson(Buffer.from(bytes).toString());
-  if (typeof value !== 'object' || value === null) return undefined;
-  const { digest, code, message, atMs } = value as Readonly<Record<string, unknown>>;
-  if (typeof atMs !== 'number') return undefined;
-  const ageMs = sharedAgeMs(atMs, steadyNow());
+function parseAnswer({ fields: { digest, code, message }, ageMs }: SharedNote): SharedAnswer | undefined {
   if (typeof digest === 'string' && isDigest(digest)) return { ageMs, digest };
   const known = ABSENCES.find((absence) => absence === code);
   if (known === undefined || typeof message !== 'string') return undefined;

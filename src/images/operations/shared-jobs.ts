@@ -1,6 +1,6 @@
-import type { ByteCache } from '../../cache/byte-cache.ts';
+import { type ByteCache, sealedOnly } from '../../cache/byte-cache.ts';
+import { SharedNotes } from '../../cache/shared-notes.ts';
 import { tryParseJson } from '../../core/json/try-parse-json.ts';
-import { sharedAgeMs, steadyNow } from '../../core/steady-now.ts';
 import type { ImageJobView } from './image-job-view.ts';
 
 const KEY_PREFIX = 'job:1:';
@@ -9,11 +9,6 @@ const LIST_PREFIX = 'jobs:1:';
 const MAX_LISTED = 100;
 /** Without a sign of life for this long, the replica that ran a job is gone. */
 const SILENCE_MS = 15_000;
-
-interface Noted {
-  readonly job: ImageJobView;
-  readonly atMs: number;
-}
 
 /** The replicas that are alive, by id. */
 export interface JobReplicas {
@@ -24,26 +19,27 @@ export interface JobReplicas {
 /** Jobs as the replicas that run them last described them, so that every replica can be asked about them. */
 export class SharedJobs {
   readonly #shared: ByteCache | undefined;
+  readonly #notes: SharedNotes;
   readonly #replicas: JobReplicas | undefined;
 
   /**
-   * @param shared used only if it is authentic: else anybody could tell stories
+   * @param shared used only if it is sealed: else anybody could tell stories
    * @param replicas whose jobs are listed
    */
   constructor(shared: ByteCache | undefined, replicas?: JobReplicas) {
-    this.#shared = shared?.isAuthentic === true ? shared : undefined;
+    this.#shared = sealedOnly(shared);
+    this.#notes = new SharedNotes(this.#shared, KEY_PREFIX);
     this.#replicas = replicas;
   }
 
   /** Whether there are others to tell. */
   get isShared(): boolean {
-    return this.#shared !== undefined;
+    return this.#notes.isShared;
   }
 
   /** A running job must be noted again within some seconds. */
   async note(job: ImageJobView): Promise<void> {
-    const noted: Noted = { job, atMs: steadyNow() };
-    await this.#shared?.set(KEY_PREFIX + job.id, Buffer.from(JSON.stringify(noted)));
+    await this.#notes.note(job.id, { job });
   }
 
   /** @param ids the jobs of this replica, newest first */
@@ -69,11 +65,10 @@ export class SharedJobs {
 
   /** A job of another replica, or of an earlier process. It has failed if that is gone. */
   async find(id: string): Promise<ImageJobView | undefined> {
-    const hit = await this.#shared?.get(KEY_PREFIX + id);
-    const noted = hit && (tryParseJson(Buffer.from(hit.bytes).toString()) as Noted | undefined);
-    if (noted === undefined) return undefined;
-    const { job, atMs } = noted;
-    if (job.state !== 'running' || sharedAgeMs(atMs, steadyNow()) < SILENCE_MS) return job;
+    const note = await this.#notes.find(id);
+    if (note === undefined) return undefined;
+    const { job } = note.fields as { readonly job: ImageJobView };
+    if (job.state !== 'running' || note.ageMs < SILENCE_MS) return job;
     const message = 'the replica that ran the job is gone: start it again';
     return { ...job, state: 'failed', error: { code: 'SHUTTING_DOWN', message } };
   }

@@ -2,7 +2,7 @@ import type { StatementSync } from 'node:sqlite';
 
 import { BoundedRows, RecordFile, type RecordsOptions } from '../../blobs/shelves/record-file.ts';
 import { BoundedMap } from '../../cache/bounded-map.ts';
-import type { ByteCache, CacheHit } from '../../cache/byte-cache.ts';
+import { type ByteCache, type CacheHit, sealedOnly } from '../../cache/byte-cache.ts';
 import type { Digest } from '../../core/digest.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 
@@ -35,7 +35,7 @@ export class LayerSpans implements Disposable {
 
   private constructor(file: RecordFile, { storeBytes, shared }: LayerSpansOptions) {
     this.#file = file;
-    this.#shared = shared?.isAuthentic === true ? shared : undefined;
+    this.#shared = sealedOnly(shared);
     this.#rows = new BoundedRows(file, 'spans', { storeBytes, rowBytes: ROW_BYTES });
     this.#find = file.prepare('SELECT span_bytes FROM spans WHERE repository = ? AND layer = ?');
     this.#put = file.prepare('INSERT OR IGNORE INTO spans (repository, layer, span_bytes) VALUES (?, ?, ?)');

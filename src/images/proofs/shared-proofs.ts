@@ -1,4 +1,4 @@
-import type { ByteCache } from '../../cache/byte-cache.ts';
+import { type ByteCache, sealedOnly } from '../../cache/byte-cache.ts';
 import { sharedAgeMs, steadyNow } from '../../core/steady-now.ts';
 
 const KEY_PREFIX = 'proof:1:';
@@ -7,15 +7,14 @@ const KEY_PREFIX = 'proof:1:';
 export class SharedProofs {
   readonly #shared: ByteCache | undefined;
 
-  /** @param shared read only if it is authentic: else anybody could have written a proof */
+  /** @param shared used only if it is sealed: else anybody could have written a proof */
   constructor(shared: ByteCache | undefined) {
-    this.#shared = shared;
+    this.#shared = sealedOnly(shared);
   }
 
   /** When `name` was proven, as {@link steadyNow}, if that is at most `lifetimeMs` ago. */
   async find(name: string, lifetimeMs: number, nowMs = steadyNow()): Promise<number | undefined> {
-    if (this.#shared?.isAuthentic !== true) return undefined;
-    const hit = await this.#shared.get(KEY_PREFIX + name);
+    const hit = await this.#shared?.get(KEY_PREFIX + name);
     const provenAtMs = Number(hit && Buffer.from(hit.bytes).toString('latin1'));
     if (!Number.isSafeInteger(provenAtMs)) return undefined;
     const ageMs = sharedAgeMs(provenAtMs, nowMs);
@@ -23,12 +22,11 @@ export class SharedProofs {
   }
 
   note(name: string, provenAtMs: number): void {
-    if (this.#shared?.isAuthentic === true)
-      void this.#shared.set(KEY_PREFIX + name, Buffer.from(String(provenAtMs)));
+    void this.#shared?.set(KEY_PREFIX + name, Buffer.from(String(provenAtMs)));
   }
 
   /** The upstream refused: other replicas ask it again when their own proofs expire. */
   forget(name: string): void {
-    if (this.#shared?.isAuthentic === true) void this.#shared.delete(KEY_PREFIX + name);
+    void this.#shared?.delete(KEY_PREFIX + name);
   }
 }

@@ -42,7 +42,6 @@ export async function checkConfig(config: Config, read: ReadFile): Promise<Findi
   await checkDisk(report, config.storage);
   await checkRedis(report, config, read);
   await checkBucket(report, config);
-  await checkReplicas(report, config, read);
   return report.findings;
 }
 
@@ -161,8 +160,10 @@ async function checkRedis(report: Report, config: Config, read: ReadFile): Promi
   const name = `${url.protocol}//${url.host}`;
   try {
     await using redis = await openRedis(config, read, new Events(silentLogger()));
-    if ((await redis?.responds()) === true) report.ok(`Redis at ${name} responds`);
-    else
+    if (redis !== undefined && (await redis.responds())) {
+      report.ok(`Redis at ${name} responds`);
+      await checkReplicas(report, config, redis, read);
+    } else
       report.problem(
         `Redis at ${name} does not respond, or refuses the credentials: replicas share nothing`,
         'check cache.redis.url, its password, its TLS (cache.redis.ca) and the network',

@@ -1,4 +1,4 @@
-import { openRedis } from '../../../cache/open-redis.ts';
+import type { RedisCache } from '../../../cache/redis-cache.ts';
 import { readReplicaToken } from '../../../cache/read-replica-token.ts';
 import type { ReadFile } from '../../../config/config-files.ts';
 import type { Config } from '../../../config/config-keys.ts';
@@ -27,24 +27,26 @@ const PROBLEMS: Readonly<
   },
 };
 
-/** Asks the replicas that share the Redis, as the proxy would. */
-export async function checkReplicas(report: Report, config: Config, read: ReadFile): Promise<void> {
+/** Asks the replicas that share `redis`, which responds, as the proxy would. */
+export async function checkReplicas(
+  report: Report,
+  config: Config,
+  redis: RedisCache,
+  read: ReadFile,
+): Promise<void> {
   const { replica, upstreams = [] } = config;
   const [upstream] = upstreams;
   if (replica.url === undefined || upstream === undefined) return;
-  const events = new Events(silentLogger());
   try {
     const token = await readReplicaToken(replica, read);
-    await using redis = await openRedis(config, read, events);
-    // Each has its own finding.
-    if (token === undefined || redis?.ready !== true) return;
+    if (token === undefined) return;
     const found = await surveyReplicas({
       redis,
       seal: new PeerSeal(token),
       connect: createPeerConnector(peerTlsOf(config), read),
       url: replica.url,
       upstream: upstream.name,
-      events,
+      events: new Events(silentLogger()),
     });
     if (found.length === 0) report.note('no replica is running with this Redis and replica.token');
     for (const { url, state } of found)
