@@ -86,6 +86,8 @@ it('replicas go on alone when Redis dies, and work together again when it is bac
   release();
   expect(await begun).toBeLessThanOrEqual(3);
   expect(await burst(replicas, await addBlobs(2_000_000))).toBeLessThanOrEqual(3);
+  // Each has noticed that Redis is away, so what it says then is news.
+  for (const app of replicas) await expect.poll(() => app.metric('spandrel_replicas'), WAIT).toBe(0);
   await redis.resume();
   for (const app of replicas) await expect.poll(() => app.metric('spandrel_replicas'), WAIT).toBe(3);
   expect(await burst(replicas, await addBlobs(3_000_000, 1_000_000))).toBeLessThanOrEqual(1.01);
