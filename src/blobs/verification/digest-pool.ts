@@ -55,7 +55,7 @@ export class DigestPool implements AsyncDisposable {
    * Digest of the file at `path`, once `growth` is complete. Before the thread has opened it, the file may be
    * unlinked only if it has another name. If the thread dies, another one starts over.
    * @throws SpandrelError STORE_FAILED if the file cannot be read (the cause has the system's code) or the
-   * growth fails, WORKER_FAILED if threads keep dying, SHUTTING_DOWN; the signal's reason
+   * growth fails, RESOURCE_EXHAUSTED, WORKER_FAILED if threads keep dying, SHUTTING_DOWN; the signal's reason
    */
   async hash(
     path: string,

@@ -3,6 +3,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { type Digest, type DigestAlgorithm, finishDigest } from '../../core/digest.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import { Growth } from '../files/growth.ts';
+import { storeFault } from '../files/store-fault.ts';
 import { ThreadFile } from '../files/thread-file.ts';
 
 // Tasks of the digest thread, one a function: see `WorkerPool`. Tasks run concurrently: while one waits for
@@ -28,8 +29,8 @@ const READ_BYTES = 2 ** 20;
 const hashes = new Map<number, { readonly hash: Hash; readonly algorithm: DigestAlgorithm }>();
 
 /**
- * Task: the digest of a file, when it is complete. @throws SpandrelError STORE_FAILED, with the system's
- * error as its cause
+ * Task: the digest of a file, when it is complete. @throws SpandrelError STORE_FAILED or RESOURCE_EXHAUSTED,
+ * with the system's error as its cause
  */
 export async function hashFile(input: HashFileInput): Promise<Digest> {
   return finishDigest(await hashGrowingFile(input), input.algorithm);
@@ -67,8 +68,7 @@ async function hashGrowingFile(input: HashFileInput): Promise<Hash> {
   try {
     return await hashBytes(input);
   } catch (error) {
-    const words = error instanceof Error ? error.message : String(error);
-    throw new SpandrelError('STORE_FAILED', `a blob could not be hashed: ${words}`, { cause: error });
+    throw storeFault(error, 'hash a blob');
   }
 }
 
