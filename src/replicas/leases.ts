@@ -19,6 +19,8 @@ export interface LeasesDeps {
   readonly coordination: Coordination;
   /** Id of this replica. */
   readonly self: () => string;
+  /** As {@link PeerSeal.group}: replicas with another token are no members here, so they agree apart. */
+  readonly group: string;
   /** How long Redis remembers who has finished something. */
   readonly ttlSeconds: number;
 }
@@ -33,17 +35,36 @@ const PREFIX = 'lease:';
 const ABANDONED_MS = 3_000;
 const MAX_HOLDERS = 4;
 
-/** Reads a record. An argument `self` of all scripts: the caller's id. */
+/** Each script adds one to the number, and a sum must be exact in Lua too. No clock comes near it. */
+const MAX_FENCE = 2 ** 52;
+const MAX_HOLDERS_LENGTH = 100;
+
+/**
+ * Reads a record. Others may have written anything: a key of another type goes, and a field that no replica
+ * writes counts as missing, so that one entry neither stops the agreement nor shows signs of life for ever.
+ * An argument `self` of all scripts: the caller's id.
+ */
 const READ = `
 local t = redis.call('TIME')
 local us = t[1] * 1000000 + t[2]
 local ms = math.floor(us / 1000)
-local record = redis.call('HMGET', KEYS[1], 'fence', 'worker', 'beat', 'holders')
+local record = redis.pcall('HMGET', KEYS[1], 'fence', 'worker', 'beat', 'holders')
+if record.err then
+  redis.call('DEL', KEYS[1])
+  record = {}
+end
+local function count(text, most)
+  local value = tonumber(text or '') or 0
+  if value >= 0 and value <= most then return math.floor(value) end
+  return 0
+end
 local self = ARGV[1]
-local fence = tonumber(record[1] or '') or 0
+local fence = count(record[1], ${MAX_FENCE})
 local worker = record[2] or ''
-local silent = math.max(0, ms - (tonumber(record[3] or '') or 0))
+if #worker ~= 16 or string.find(worker, '[^0-9a-f]') then worker = '' end
+local silent = math.max(0, ms - count(record[3], ms + ${SILENCE_MS}))
 local holders = record[4] or ''
+if #holders > ${MAX_HOLDERS_LENGTH} then holders = '' end
 local function number(value) return string.format('%.0f', value) end
 local function state(kind) return {kind, number(fence), worker, number(silent), holders} end
 local function without(list, id)
@@ -161,8 +182,8 @@ export class Leases {
   }
 
   #run(script: RedisScript, name: string, more: readonly string[]): Promise<unknown> {
-    const { coordination, self, ttlSeconds } = this.#deps;
-    return coordination.run(script, PREFIX + name, [self(), ttlSeconds, ...more]);
+    const { coordination, self, group, ttlSeconds } = this.#deps;
+    return coordination.run(script, `${PREFIX}${group}:${name}`, [self(), ttlSeconds, ...more]);
   }
 }
 

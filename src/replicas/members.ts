@@ -27,11 +27,14 @@ const MAX_TAKEN = 8;
 
 /**
  * Writes the record of this replica, unless that is empty, and returns the record that it replaces and all
- * records with their ages by the clock of Redis. Old ones are removed.
+ * records with their ages by the clock of Redis. Others may have written anything: old records, those of the
+ * future and long ones go, and so does a key of another type, or one with far too many.
  */
 const RENEW = new RedisScript(`
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local count = redis.pcall('HLEN', KEYS[1])
+if type(count) == 'table' or count > 10 * ARGV[4] then redis.call('DEL', KEYS[1]) end
 local before = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 if ARGV[2] ~= '' then
   redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f ', now) .. ARGV[2])
@@ -41,7 +44,7 @@ local all = redis.call('HGETALL', KEYS[1])
 local found = {before}
 for i = 1, #all, 2 do
   local at = tonumber(string.match(all[i + 1], '^(%d+) ') or '')
-  if at == nil or now - at > tonumber(ARGV[3]) or #all[i + 1] > 2048 then
+  if at == nil or math.abs(now - at) > tonumber(ARGV[3]) or #all[i + 1] > 2048 then
     redis.call('HDEL', KEYS[1], all[i])
   elseif #found < 2 * ARGV[4] then
     found[#found + 1] = string.format('%.0f', math.max(0, now - at))
@@ -195,7 +198,9 @@ export class Members implements AsyncDisposable {
   }
 
   #noteTaken(before: Member | undefined): void {
-    this.#taken = before === undefined || before.boot === this.#boot ? 0 : this.#taken + 1;
+    // Anybody can put the record of another replica in this place.
+    const isTaken = before !== undefined && before.id === this.id && before.boot !== this.#boot;
+    this.#taken = isTaken ? this.#taken + 1 : 0;
     if (this.#taken !== MAX_TAKEN) return;
     this.#deps.logger.warn(
       { url: this.#url },

@@ -17,6 +17,7 @@ const HEADER = new RegExp(`^${SCHEME} ([0-9a-f]{16}) (\\d{1,15}) ([A-Za-z0-9_-]{
 /** A message of another time is refused, so clocks may differ by this. */
 export const SIGNATURE_WINDOW_MS = 30_000;
 const MAC_CHARACTERS = 43;
+const GROUP_CHARACTERS = 8;
 
 /**
  * Signs what replicas tell each other with the token that they share (HMAC-SHA-256). The token itself never
@@ -30,6 +31,11 @@ export class PeerSeal {
   constructor(token: Secret, now: () => number = Date.now) {
     this.#token = token;
     this.now = now;
+  }
+
+  /** A short name of the replicas with this token, which does not show it. */
+  get group(): string {
+    return this.#mac('group', []).slice(0, GROUP_CHARACTERS);
   }
 
   /** True for a header of this scheme, whether it is valid or not. */

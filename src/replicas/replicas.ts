@@ -50,7 +50,7 @@ export class Replicas implements AsyncDisposable {
     const leaseCount = (): number => [...this.#blobs.held()].length;
     const members = new Members({ coordination, seal, leases: leaseCount, events, logger });
     const self = (): string => members.id;
-    const leases = new Leases({ coordination, self, ttlSeconds });
+    const leases = new Leases({ coordination, self, group: seal.group, ttlSeconds });
     const client = new PeerClient({ seal, self, connect });
     this.builds = new SharedBuilds({ leases, events });
     this.#members = members;

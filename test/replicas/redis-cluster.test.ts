@@ -1,9 +1,7 @@
 import { expect, it } from 'vitest';
 
-import { Coordination } from '../../src/replicas/coordination.ts';
-import { Leases } from '../../src/replicas/leases.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { connectReplica } from '../helpers/lease-replica.ts';
+import { connectReplica, LEASE_PREFIX, leasesOf } from '../helpers/lease-replica.ts';
 import { RedisCluster } from '../helpers/upstreams/redis-cluster.ts';
 
 const WAIT = { timeout: 20_000, interval: 20 };
@@ -18,7 +16,7 @@ it('leases work in a Redis Cluster, while slots move and when a node dies', asyn
   const names = Array.from({ length: 6 }, (_, place) => `blob:up:sha256:${place}`);
   const fences = await Promise.all(names.map(async (name) => (await one.leases.claim(name))?.fence ?? ''));
   for (const [place, name] of names.entries()) {
-    if (place < 2) await cluster.moveSlot(`spandrel:1:lease:${name}`);
+    if (place < 2) await cluster.moveSlot(LEASE_PREFIX + name);
     expect(await other.leases.claim(name)).toMatchObject({ kind: 'busy', worker: one.id });
     expect(await one.leases.renew(name, fences[place] ?? '')).toBe(true);
   }
@@ -26,11 +24,7 @@ it('leases work in a Redis Cluster, while slots move and when a node dies', asyn
   for (const [place, name] of names.entries()) {
     const renewed = async (): Promise<boolean | undefined> => {
       await one.redis.responds();
-      return new Leases({
-        coordination: new Coordination(one.redis),
-        self: () => one.id,
-        ttlSeconds: 60,
-      }).renew(name, fences[place] ?? '');
+      return leasesOf(one.redis, one.id).renew(name, fences[place] ?? '');
     };
     await expect.poll(renewed, WAIT).toBe(true);
   }
