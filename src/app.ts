@@ -112,7 +112,7 @@ export async function createApp(
 
   const redis = await openRedis(config, readNamedFile, events);
   if (redis !== undefined) opening.use(redis);
-  const replicaDeps = { opening, redis, readFile: readNamedFile, events, logger };
+  const replicaDeps = { opening, redis, readFile: readNamedFile, events };
   const { replicas, peerAccess } = await createReplicas(config, replicaDeps);
   const { shared, ...durable } = await createDurableTier(config, redis, { readNamedFile, events, logger });
 

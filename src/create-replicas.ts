@@ -8,7 +8,6 @@ import { PeerSeal } from './replicas/peer-seal.ts';
 import { readReplicaAuthority } from './replicas/read-replica-authority.ts';
 import { Replicas } from './replicas/replicas.ts';
 import type { Events } from './telemetry/events.ts';
-import type { Logger } from './telemetry/logger.ts';
 
 export interface CreateReplicasDeps {
   /** Disposes of the replicas. */
@@ -16,7 +15,6 @@ export interface CreateReplicasDeps {
   readonly redis: RedisCache | undefined;
   readonly readFile: ReadFile;
   readonly events: Events;
-  readonly logger: Logger;
 }
 
 export interface CreatedReplicas {
@@ -30,7 +28,7 @@ export interface CreatedReplicas {
  */
 export async function createReplicas(
   { replica, cache, listen, upstreams = [] }: Pick<Config, 'replica' | 'cache' | 'listen' | 'upstreams'>,
-  { opening, redis, readFile, events, logger }: CreateReplicasDeps,
+  { opening, redis, readFile, events }: CreateReplicasDeps,
 ): Promise<CreatedReplicas> {
   const { url } = replica;
   const token = await readReplicaToken(replica, readFile);
@@ -48,7 +46,6 @@ export async function createReplicas(
       connect: createPeerConnector(peerTlsOf({ replica, listen }), readFile),
       requestedName: (upstream, repository) => withoutPrefix(repository, prefixes.get(upstream)),
       events,
-      logger,
     }),
   );
   return { replicas, peerAccess: new PeerAccess({ seal, self: () => replicas.id }) };

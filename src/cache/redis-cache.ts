@@ -3,6 +3,7 @@ import { Cluster, Redis } from 'ioredis';
 import { nodeErrorCode } from '../core/node-error-code.ts';
 import type { Secret } from '../core/secret.ts';
 import type { Events } from '../telemetry/events.ts';
+import type { RedisOp } from '../telemetry/replicas/redis-events.ts';
 import type { ByteCache, CacheHit } from './byte-cache.ts';
 import { parseRedisUrl, type RedisAddress } from './redis-address.ts';
 import type { RedisScript } from './redis-script.ts';
@@ -25,6 +26,10 @@ const COMMAND_TIMEOUT_MS = 1000;
 const MAX_RECONNECT_DELAY_MS = 2000;
 /** Message of the client library. */
 const TIMED_OUT = 'Command timed out';
+/** {@link RedisCache.fault} of a single Redis that is configured as a cluster. */
+export const NO_CLUSTER = 'no cluster';
+/** Name of the client library's errors for error replies. */
+const REFUSED = 'ReplyError';
 
 export interface RedisCacheDeps {
   readonly url: Secret;
@@ -43,6 +48,15 @@ export interface RedisCacheDeps {
   readonly events: Events;
 }
 
+export interface RedisDescription {
+  /** Whether it is a node of a Redis Cluster. */
+  readonly isCluster: boolean;
+  /** 0 for no limit. */
+  readonly maxBytes: number;
+  /** `maxmemory-policy`, like `allkeys-lru`. */
+  readonly eviction: string | undefined;
+}
+
 /**
  * The cache that replicas share. Every failure and every wrong seal is a miss, counted in
  * `redis_errors_total`. Callers see no errors; the log says when the connection is lost and when it is back.
@@ -53,6 +67,7 @@ export class RedisCache implements ByteCache, AsyncDisposable {
   readonly #events: Events;
   readonly #seal: ValueSeal | undefined;
   #fault: string | undefined;
+  #refusal: string | undefined;
   /** Logged since the connection was lost: a refused password shows only when Redis is back. */
   readonly #causes = new Set<string>();
   /** It did not respond in time: commands fail at once until it responds to a PING. */
@@ -69,12 +84,12 @@ export class RedisCache implements ByteCache, AsyncDisposable {
     this.#redis.on('ready', () => {
       this.#fault = undefined;
       this.#causes.clear();
-      this.#events.redisConnected();
+      this.#events.redis.connected();
     });
     this.#redis.on('error', (error: Error) => {
       this.#events.limits.failed(error);
       const cause = causeOf(error);
-      this.#events.redisUnreachable(error.message, !this.#causes.has(cause));
+      this.#events.redis.unreachable(firstCause(error).message, !this.#causes.has(cause));
       this.#causes.add(cause);
       this.#fault = cause;
     });
@@ -97,6 +112,11 @@ export class RedisCache implements ByteCache, AsyncDisposable {
     return this.#fault;
   }
 
+  /** Code of the last command that Redis refused, like NOPERM. */
+  get refusal(): string | undefined {
+    return this.#refusal;
+  }
+
   get ready(): boolean {
     return this.#redis.status === 'ready';
   }
@@ -111,7 +131,7 @@ export class RedisCache implements ByteCache, AsyncDisposable {
     if (value === undefined || value === null) return undefined;
     const bytes = this.#seal === undefined ? value : await this.#seal.open(name, value);
     if (bytes !== undefined) return { bytes, tier: 'redis' };
-    this.#events.redisFailed('seal');
+    this.#events.redis.failed('seal');
     await this.delete(key);
     return undefined;
   }
@@ -166,14 +186,24 @@ export class RedisCache implements ByteCache, AsyncDisposable {
     return this.ready && (await this.#attempt('ping', () => this.#redis.ping())) !== undefined;
   }
 
-  async #attempt<T>(
-    op: 'get' | 'set' | 'del' | 'ping' | 'script',
-    command: () => Promise<T>,
-  ): Promise<T | undefined> {
+  /** What it says about itself; `undefined` if it does not. */
+  async describe(): Promise<RedisDescription | undefined> {
+    const text = await this.#attempt('info', () => this.#redis.info());
+    if (text === undefined) return undefined;
+    const field = (name: string): string | undefined =>
+      new RegExp(`^${name}:(.*)$`, 'm').exec(text)?.[1]?.trim();
+    return {
+      isCluster: field('cluster_enabled') === '1',
+      maxBytes: Number(field('maxmemory') ?? 0),
+      eviction: field('maxmemory_policy'),
+    };
+  }
+
+  async #attempt<T>(op: Exclude<RedisOp, 'seal'>, command: () => Promise<T>): Promise<T | undefined> {
     if (this.#isSilent && op !== 'ping' && op !== 'script') {
       // Otherwise each step of a request would wait for it.
       void this.#askAgain();
-      this.#events.redisFailed(op);
+      this.#events.redis.failed(op);
       return undefined;
     }
     try {
@@ -184,7 +214,10 @@ export class RedisCache implements ByteCache, AsyncDisposable {
       // The client library rejects with various classes; all mean that Redis is not available.
       if (!(error instanceof Error)) throw error;
       if (error.message === TIMED_OUT) this.#isSilent = true;
-      this.#events.redisFailed(op);
+      if (error.name === REFUSED) {
+        this.#refusal = causeOf(error);
+        this.#events.redis.refused(op, this.#refusal, error.message);
+      } else this.#events.redis.failed(op);
       return undefined;
     }
   }
@@ -230,5 +263,12 @@ function openCluster({ host, port, db: _db, ...ofEveryNode }: RedisAddress): Clu
 
 /** Few words, of closed sets: `WRONGPASS` of "WRONGPASS invalid username-password pair", `ECONNREFUSED`. */
 function causeOf(error: Error): string {
-  return /^[A-Z]{4,}(?= )/.exec(error.message)?.[0] ?? (nodeErrorCode(error) || error.name);
+  const first = firstCause(error);
+  if (first.message.includes('cluster support disabled')) return NO_CLUSTER;
+  return /^[A-Z]{3,}(?= )/.exec(first.message)?.[0] ?? (nodeErrorCode(first) || first.name);
+}
+
+/** Why a node of a cluster refused or failed, instead of the cluster's "Failed to refresh slots cache". */
+function firstCause(error: Error): Error {
+  return 'lastNodeError' in error && error.lastNodeError instanceof Error ? error.lastNodeError : error;
 }

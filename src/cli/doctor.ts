@@ -49,7 +49,7 @@ const FLAGS = {
   config: {
     type: 'string',
     value: 'FILE',
-    about: "the proxy's: addresses; checks certificates, disk, Redis and upstreams",
+    about: "the proxy's: addresses; checks certificates, disk, Redis, replicas, bucket and upstreams",
   },
   'min-coverage': {
     type: 'string',

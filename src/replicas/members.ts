@@ -2,7 +2,6 @@ import { randomBytes } from 'node:crypto';
 
 import { RedisScript } from '../cache/redis-script.ts';
 import type { Events } from '../telemetry/events.ts';
-import type { Logger } from '../telemetry/logger.ts';
 import type { Coordination } from './coordination.ts';
 import { encodeMember, type Member, memberId, parseMember } from './member.ts';
 import { type PeerSeal, SIGNATURE_WINDOW_MS } from './peer-seal.ts';
@@ -13,7 +12,6 @@ export interface MembersDeps {
   /** Leases that this replica holds now. */
   readonly leases: () => number;
   readonly events: Events;
-  readonly logger: Logger;
 }
 
 const KEY = 'replicas';
@@ -79,6 +77,7 @@ export class Members implements AsyncDisposable {
   #isWithdrawn = false;
   #count = 1;
   #taken = 0;
+  #strangers = 0;
   /** URLs of those whose clock was found to be wrong, by id. */
   readonly #strayClocks = new Map<string, string>();
 
@@ -127,6 +126,11 @@ export class Members implements AsyncDisposable {
     return [...this.#strayClocks.values()];
   }
 
+  /** How many records of the last look no holder of the own token has written. */
+  get strangers(): number {
+    return this.#strangers;
+  }
+
   /** A replica that may be asked; `undefined` if it is gone. Never this one. */
   async find(id: string): Promise<SeenMember | undefined> {
     if (id === this.id) return undefined;
@@ -165,11 +169,14 @@ export class Members implements AsyncDisposable {
     }
     this.#noteTaken(this.#open(before));
     this.#seen = new Map();
+    this.#strangers = 0;
     for (let place = 0; place + 1 < records.length; place += 2) {
       const member = this.#open(records[place + 1] ?? '');
-      if (member !== undefined && this.#isCurrent(member))
+      if (member === undefined) this.#strangers++;
+      else if (this.#isCurrent(member))
         this.#seen.set(member.id, { ...member, silentMs: Number(records[place]) });
     }
+    if (this.#strangers > 0) this.#deps.events.replicas.strangers(this.#strangers);
     this.#count = Math.max(1, this.#seen.size);
     this.#deps.events.replicas.membersSeen(this.#seen.size);
     for (const id of this.#newest.keys()) if (!this.#seen.has(id)) this.#newest.delete(id);
@@ -184,11 +191,8 @@ export class Members implements AsyncDisposable {
   #isCurrent({ id, url, atMs }: Member): boolean {
     const newest = this.#newest.get(id) ?? 0;
     if (Math.abs(this.#deps.seal.now() - atMs) > SIGNATURE_WINDOW_MS) {
-      if (!this.#strayClocks.has(id) && this.#strayClocks.size < MAX_MEMBERS) {
-        this.#strayClocks.set(id, url);
-        const seconds = SIGNATURE_WINDOW_MS / 1000;
-        this.#deps.logger.warn({ url }, `the clock of a replica differs by more than ${seconds} s: not used`);
-      }
+      if (this.#strayClocks.size < MAX_MEMBERS) this.#strayClocks.set(id, url);
+      this.#deps.events.replicas.strayClock(url, SIGNATURE_WINDOW_MS / 1000);
       return false;
     }
     this.#strayClocks.delete(id);
@@ -201,11 +205,7 @@ export class Members implements AsyncDisposable {
     // Anybody can put the record of another replica in this place.
     const isTaken = before !== undefined && before.id === this.id && before.boot !== this.#boot;
     this.#taken = isTaken ? this.#taken + 1 : 0;
-    if (this.#taken !== MAX_TAKEN) return;
-    this.#deps.logger.warn(
-      { url: this.#url },
-      'another replica has the same replica.url: neither can be asked for anything',
-    );
+    if (this.#taken >= MAX_TAKEN) this.#deps.events.replicas.sameUrl(this.#url);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

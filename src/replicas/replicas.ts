@@ -2,7 +2,6 @@ import type { RedisCache } from '../cache/redis-cache.ts';
 import type { BlobTier } from '../core/sources/blob-tier.ts';
 import type { Digest } from '../core/digest.ts';
 import type { Events } from '../telemetry/events.ts';
-import type { Logger } from '../telemetry/logger.ts';
 import { Coordination } from './coordination.ts';
 import { Leases } from './leases.ts';
 import { Members } from './members.ts';
@@ -18,7 +17,6 @@ export interface ReplicasDeps extends Pick<PeerBlobsDeps, 'requestedName'>, Pick
   readonly url: string;
   readonly ttlSeconds: number;
   readonly events: Events;
-  readonly logger: Logger;
 }
 
 /** What the admin API shows of replicas. */
@@ -43,12 +41,12 @@ export class Replicas implements AsyncDisposable {
   readonly #members: Members;
   readonly #blobs: PeerBlobs;
 
-  constructor({ redis, seal, url, ttlSeconds, connect, requestedName, events, logger }: ReplicasDeps) {
+  constructor({ redis, seal, url, ttlSeconds, connect, requestedName, events }: ReplicasDeps) {
     this.seal = seal;
     this.#url = new URL(url);
     const coordination = new Coordination(redis);
     const leaseCount = (): number => [...this.#blobs.held()].length;
-    const members = new Members({ coordination, seal, leases: leaseCount, events, logger });
+    const members = new Members({ coordination, seal, leases: leaseCount, events });
     const self = (): string => members.id;
     const leases = new Leases({ coordination, self, group: seal.group, ttlSeconds });
     const client = new PeerClient({ seal, self, connect });

@@ -3,7 +3,6 @@ import type { buildConnector } from 'undici';
 import type { RedisCache } from '../cache/redis-cache.ts';
 import { TimeLimit } from '../core/work/time-limit.ts';
 import type { Events } from '../telemetry/events.ts';
-import { silentLogger } from '../telemetry/logger.ts';
 import { Coordination } from './coordination.ts';
 import { LifeWatch } from './life-watch.ts';
 import { memberId } from './member.ts';
@@ -31,12 +30,18 @@ export interface SurveyedReplica {
 const LIMIT_MS = 5_000;
 const NO_BLOB = `sha256:${'0'.repeat(64)}`;
 
+export interface Survey {
+  readonly replicas: readonly SurveyedReplica[];
+  /** Those that share the Redis, but not the token. */
+  readonly strangers: number;
+}
+
 /** Asks each replica that is alive, without joining them, for a blob that none has. */
-export async function surveyReplicas(deps: SurveyDeps): Promise<SurveyedReplica[]> {
+export async function surveyReplicas(deps: SurveyDeps): Promise<Survey> {
   const { redis, seal, connect, url, events } = deps;
   const self = (): string => memberId(url);
   const coordination = new Coordination(redis);
-  const members = new Members({ coordination, seal, leases: () => 0, events, logger: silentLogger() });
+  const members = new Members({ coordination, seal, leases: () => 0, events });
   await using client = new PeerClient({ seal, self, connect });
   const seen = await members.look();
   const path = `/v2/${deps.upstream}/doctor/blobs/${NO_BLOB}`;
@@ -55,5 +60,5 @@ export async function surveyReplicas(deps: SurveyDeps): Promise<SurveyedReplica[
     }
   });
   const strayed = members.withWrongClock.map((stray): SurveyedReplica => ({ url: stray, state: 'clock' }));
-  return [...(await Promise.all(asked)), ...strayed];
+  return { replicas: [...(await Promise.all(asked)), ...strayed], strangers: members.strangers };
 }

@@ -18,6 +18,7 @@ import {
 } from './metrics.ts';
 import type { BlobDamage, StoredKind } from './stored-kinds.ts';
 import type { PublishedImage } from './published-image.ts';
+import { RedisEvents } from './replicas/redis-events.ts';
 import { ReplicaEvents } from './replicas/replica-events.ts';
 import {
   logOperationsRequest,
@@ -54,6 +55,7 @@ export class Events {
   /** Limits that are reached. */
   readonly limits: LimitEvents;
   readonly boot: BootEvents;
+  readonly redis: RedisEvents;
   readonly replicas: ReplicaEvents;
   readonly durable: DurableEvents;
   #configProblems: readonly string[] = [];
@@ -65,7 +67,8 @@ export class Events {
     this.#metrics = metrics;
     this.limits = new LimitEvents(logger, metrics);
     this.boot = new BootEvents(metrics);
-    this.replicas = new ReplicaEvents(metrics.replicas);
+    this.redis = new RedisEvents(logger, metrics);
+    this.replicas = new ReplicaEvents(logger, metrics.replicas);
     this.durable = new DurableEvents(logger, metrics.durable);
   }
 
@@ -266,20 +269,6 @@ export class Events {
 
   evicted(tier: 'memory' | 'disk'): void {
     this.#metrics.cacheEvictions.inc({ tier });
-  }
-
-  redisConnected(): void {
-    this.#logger.info('redis connected');
-  }
-
-  /** @param isNews the first failure of its kind since the last connection; only that is logged */
-  redisUnreachable(cause: string, isNews: boolean): void {
-    this.#metrics.redisErrors.inc({ op: 'connect' });
-    if (isNews) this.#logger.warn({ cause }, 'redis lost: reads are slower until it is back');
-  }
-
-  redisFailed(op: 'get' | 'set' | 'del' | 'ping' | 'seal' | 'script'): void {
-    this.#metrics.redisErrors.inc({ op });
   }
 
   spanRead(source: ByteSource): void {

@@ -70,10 +70,23 @@ describe('doctor --config, the bucket', () => {
     ['DELETE', 'AccessDenied', 403, /deleting \(s3:DeleteObject\).*denies/],
     ['PUT', 'RequestTimeTooSkewed', 403, /the clock of this machine is wrong/],
     ['PUT', 'ExpiredToken', 400, /credentials of the proxy are missing, expired or refused/],
-  ] as const)('names what is missing: %s answers %s', async (method, code, status, words) => {
+    ['HEAD', 'AccessDenied', 403, /not there \(s3:ListBucket\).*denies/],
+    ['GET uploads', 'AccessDenied', 403, /listing uploads \(s3:ListBucketMultipartUploads\).*denies/],
+  ] as const)('names what is missing: %s answers %s', async (what, code, status, words) => {
+    const [method, query = ''] = what.split(' ');
     const fault: Fault = { kind: 'status', status, code };
-    faults.fault = (request) => (request.method === method ? fault : PASS);
+    faults.fault = (request) =>
+      request.method === method && request.url?.includes(query) === true ? fault : PASS;
     expect(await check()).toEqual([expect.stringMatching(new RegExp(`^problem .*${words.source}`))]);
+  });
+
+  it('notes that the lifecycle rules cannot be read', async () => {
+    const fault: Fault = { kind: 'status', status: 403, code: 'AccessDenied' };
+    faults.fault = ({ url = '' }) => (url.includes('?lifecycle') ? fault : PASS);
+    expect(await check()).toEqual([
+      'ok bucket bucket: the proxy can write, read, list and delete',
+      expect.stringMatching(/^note .*cannot be read \(s3:GetLifecycleConfiguration\)/),
+    ]);
   });
 
   it('says that a bucket is not there, and that a store does not respond', async () => {

@@ -33,7 +33,7 @@ async function check(environment: Record<string, string> = {}): Promise<string[]
   const findings = await checkConfig(config, (path) => readFile(path));
   for (const { status, next } of findings) if (status === 'problem') expect(next).toBeTruthy();
   const lines = findings.map(({ status, message }) => `${status} ${message}`);
-  return lines.filter((line) => line.includes('replica ')).toSorted();
+  return lines.filter((line) => line.includes('replica')).toSorted();
 }
 
 it('doctor --config asks every replica that shares the Redis, and joins none', async () => {
@@ -57,8 +57,25 @@ it('doctor --config names replicas that do not respond, and those that refuse', 
   ]);
 });
 
-it('doctor --config says that no replica has the same token', async () => {
+it('doctor --config says that no replica is running, and that some have another token', async () => {
+  expect(await check()).toEqual(['note no replica is running with this Redis and replica.token']);
   await startReplicas(1, UPSTREAM, redis);
   const environment = { SPANDREL_REPLICA_TOKEN: makeSecret('another token of replicas') };
-  expect(await check(environment)).toEqual(['note no replica is running with this Redis and replica.token']);
+  expect(await check(environment)).toEqual([
+    expect.stringMatching(/^problem 1 of the replicas that share this Redis has another replica\.token/),
+  ]);
+});
+
+it('/readyz of a running replica warns of others with another token, and stays 200', async () => {
+  const environment = { SPANDREL_REPLICA_TOKEN: makeSecret('token of another group of replicas') };
+  const [first] = await startReplicas(1, UPSTREAM, redis);
+  await startReplicas(1, UPSTREAM, redis, { environment });
+  const warnings = async (): Promise<string[]> => {
+    const response = await fetch(`${first?.adminUrl}/readyz`);
+    expect(response.status).toBe(200);
+    return ((await response.json()) as { warnings: string[] }).warnings;
+  };
+  await expect
+    .poll(warnings, { timeout: 30_000 })
+    .toEqual([expect.stringMatching(/^replica\.token: replicas with another token share this Redis/)]);
 });

@@ -4,7 +4,6 @@ import { Coordination } from '../../src/replicas/coordination.ts';
 import { Members } from '../../src/replicas/members.ts';
 import { PeerSeal } from '../../src/replicas/peer-seal.ts';
 import { Events } from '../../src/telemetry/events.ts';
-import type { Logger } from '../../src/telemetry/logger.ts';
 import { cleanup } from './cleanup.ts';
 import { collectingLogger } from './collected-output.ts';
 import { REPLICA_TOKEN } from './replica-set.ts';
@@ -18,17 +17,16 @@ export async function openMembers(
   {
     token = REPLICA_TOKEN,
     now = Date.now,
-    logger = collectingLogger(),
-  }: { readonly token?: string; readonly now?: () => number; readonly logger?: Logger } = {},
+    events = new Events(collectingLogger()),
+  }: { readonly token?: string; readonly now?: () => number; readonly events?: Events } = {},
 ): Promise<Members> {
-  const events = new Events(logger);
   const cache = cleanup.use(
     new RedisCache({ url: new Secret(redis.url), cluster: false, ttlSeconds: 60, events }),
   );
   await cache.connected();
   const coordination = new Coordination(cache);
   const seal = new PeerSeal(new Secret(token), now);
-  return cleanup.use(new Members({ coordination, seal, leases: () => 3, events, logger }));
+  return cleanup.use(new Members({ coordination, seal, leases: () => 3, events }));
 }
 
 /** URLs of those whom a replica sees. */

@@ -4,8 +4,9 @@ import { Secret } from '../../src/core/secret.ts';
 import type { LeaseState } from '../../src/replicas/leases.ts';
 import { encodeMember, memberId } from '../../src/replicas/member.ts';
 import { PeerSeal } from '../../src/replicas/peer-seal.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import { cleanup } from '../helpers/cleanup.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 import { connectReplica, LEASE_PREFIX, type LeaseReplica, leasesOf } from '../helpers/lease-replica.ts';
 import { MEMBERS_KEY, openMembers, seenUrls } from '../helpers/open-members.ts';
 import { REPLICA_TOKEN } from '../helpers/replica-set.ts';
@@ -158,9 +159,8 @@ describe('who can write to Redis and has no token', () => {
   });
 
   it('does not make a replica say that another has its URL', async () => {
-    let output = '';
-    const logger = createLogger('warn', { write: (text) => (output += text) });
-    const one = await openMembers(redis, { logger });
+    const events = new Events(collectingLogger());
+    const one = await openMembers(redis, { events });
     await one.join(FIRST);
     const seal = new PeerSeal(new Secret(REPLICA_TOKEN));
     const another = { id: '', url: SECOND, boot: 'b', sinceMs: 0, atMs: Date.now(), leases: 0 };
@@ -169,21 +169,22 @@ describe('who can write to Redis and has no token', () => {
       await redis.command(`HSET ${MEMBERS_KEY} ${memberId(FIRST)} ${record}`);
       await one.look();
     }
-    expect(output).toBe('');
+    expect(events.replicas.conditions).toEqual([]);
   });
 });
 
 it('two replicas that have the same replica.url say so', async () => {
-  let output = '';
-  const logger = createLogger('warn', { write: (text) => (output += text) });
-  const [one, other] = [await openMembers(redis, { logger }), await openMembers(redis)];
+  const events = new Events(collectingLogger());
+  const [one, other] = [await openMembers(redis, { events }), await openMembers(redis)];
   await one.join(FIRST);
   await other.join(FIRST);
   for (let round = 0; round < 10; round++) {
     await other.look();
     await one.look();
   }
-  expect(output).toContain('another replica has the same replica.url');
+  expect(events.replicas.conditions).toEqual([
+    `replica.url: another replica has ${FIRST} too: neither can be asked for anything`,
+  ]);
 });
 
 it('replicas with the old token and those with the new one agree apart, on the same blobs', async () => {

@@ -4,7 +4,9 @@ import { Secret } from '../../src/core/secret.ts';
 import { encodeMember, memberId, parseMember } from '../../src/replicas/member.ts';
 import type { Members } from '../../src/replicas/members.ts';
 import { PeerSeal } from '../../src/replicas/peer-seal.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import { cleanup } from '../helpers/cleanup.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 import { MEMBERS_KEY as KEY, openMembers, seenUrls } from '../helpers/open-members.ts';
 import { REPLICA_TOKEN as TOKEN } from '../helpers/replica-set.ts';
 import { makeSecret } from '../helpers/secrets.ts';
@@ -88,6 +90,18 @@ it('nobody makes a replica by writing to Redis: not without the token, nor with 
   expect(seenUrls(one)).toEqual([FIRST, SECOND]);
 });
 
+it('replicas with another token are not used, which is a condition that an operator sees', async () => {
+  const events = new Events(collectingLogger());
+  const [one, other] = [await open({ events }), await open({ token: makeSecret('another token') })];
+  await one.join(FIRST);
+  expect(events.replicas.conditions).toEqual([]);
+  await other.join(SECOND);
+  await one.look();
+  expect([seenUrls(one), one.strangers]).toEqual([[FIRST], 1]);
+  expect([seenUrls(other), other.strangers]).toEqual([[SECOND], 1]);
+  expect(events.replicas.conditions).toEqual([expect.stringMatching(/^replica\.token: /)]);
+});
+
 it('anything but a whole member is none', () => {
   const right = { url: FIRST, boot: 'b', sinceMs: 1, atMs: 2, leases: 0 };
   expect(parseMember(JSON.stringify(right))).toMatchObject({ id: memberId(FIRST), url: FIRST });
@@ -105,10 +119,12 @@ it('anything but a whole member is none', () => {
 });
 
 it('a replica whose clock is wrong is not asked', async () => {
-  const [one, late] = [await open(), await open({ now: () => Date.now() - 60_000 })];
+  const events = new Events(collectingLogger());
+  const [one, late] = [await open({ events }), await open({ now: () => Date.now() - 60_000 })];
   await late.join(SECOND);
   await one.join(FIRST);
   expect(seenUrls(one)).toEqual([FIRST]);
+  expect(events.replicas.conditions).toEqual([expect.stringContaining(`replica ${SECOND}`)]);
 });
 
 it('without Redis nobody is known to live, and with it again all are', async () => {

@@ -85,6 +85,8 @@ export class ReadinessChecks {
     const warnings = [
       ...events.limits.conditions,
       ...events.durable.conditions,
+      ...events.redis.conditions,
+      ...events.replicas.conditions,
       ...this.#deps.connections().flatMap((of) => of.problems),
       ...events.configProblems.map((problem) => `the configuration in the files is refused: ${problem}`),
       ...(redis?.fault === undefined ? [] : [`Redis is lost (${redis.fault}): see cache.redis, and the log`]),

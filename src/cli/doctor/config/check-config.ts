@@ -1,6 +1,5 @@
 import { access, constants, readFile, statfs } from 'node:fs/promises';
 
-import { openRedis } from '../../../cache/open-redis.ts';
 import { readReplicaToken } from '../../../cache/read-replica-token.ts';
 import { Patience } from '../../../cache/patience.ts';
 import { credentialFiles, type ReadFile } from '../../../config/config-files.ts';
@@ -21,7 +20,7 @@ import { readReplicaAuthority } from '../../../replicas/read-replica-authority.t
 import { Events } from '../../../telemetry/events.ts';
 import { silentLogger } from '../../../telemetry/logger.ts';
 import { checkBucket } from './check-bucket.ts';
-import { checkReplicas } from './check-replicas.ts';
+import { checkRedis } from './check-redis.ts';
 import { type Finding, Report } from '../finding.ts';
 import { nextStep } from '../next-step.ts';
 
@@ -151,27 +150,6 @@ async function checkDisk(report: Report, { root, maxBytes }: Config['storage']):
       report.problem(`${root} cannot be written: ${error.message}`, nextStep('STORE_FAILED'), {
         code: 'STORE_FAILED',
       });
-  }
-}
-
-async function checkRedis(report: Report, config: Config, read: ReadFile): Promise<void> {
-  if (config.cache.redis.url === undefined) return;
-  const url = new URL(config.cache.redis.url.reveal());
-  const name = `${url.protocol}//${url.host}`;
-  try {
-    await using redis = await openRedis(config, read, new Events(silentLogger()));
-    if (redis !== undefined && (await redis.responds())) {
-      report.ok(`Redis at ${name} responds`);
-      await checkReplicas(report, config, redis, read);
-    } else
-      report.problem(
-        `Redis at ${name} does not respond, or refuses the credentials: replicas share nothing`,
-        'check cache.redis.url, its password, its TLS (cache.redis.ca) and the network',
-        { code: 'REDIS_LOST' },
-      );
-  } catch (error) {
-    if (!isSpandrelError(error) && !isSystemError(error)) throw error;
-    report.problem(`Redis at ${name}: ${error.message}`, 'correct cache.redis', { code: 'CONFIG_INVALID' });
   }
 }
 

@@ -40,7 +40,7 @@ export async function checkReplicas(
   try {
     const token = await readReplicaToken(replica, read);
     if (token === undefined) return;
-    const found = await surveyReplicas({
+    const { replicas, strangers } = await surveyReplicas({
       redis,
       seal: new PeerSeal(token),
       connect: createPeerConnector(peerTlsOf(config), read),
@@ -48,8 +48,14 @@ export async function checkReplicas(
       upstream: upstream.name,
       events: new Events(silentLogger()),
     });
-    if (found.length === 0) report.note('no replica is running with this Redis and replica.token');
-    for (const { url, state } of found)
+    if (strangers > 0)
+      report.problem(
+        `${strangers} of the replicas that share this Redis ${strangers === 1 ? 'has' : 'have'} another ` +
+          'replica.token: neither side uses the other',
+        'give all replicas the same replica.token, or each group a Redis of its own',
+      );
+    else if (replicas.length === 0) report.note('no replica is running with this Redis and replica.token');
+    for (const { url, state } of replicas)
       if (state === 'ok') report.ok(`replica ${url} responds to this one`);
       else report.problem(`replica ${url} ${PROBLEMS[state].words}`, PROBLEMS[state].next);
   } catch (error) {
