@@ -2,14 +2,15 @@ import type { BlobResponse } from '../core/sources/blob-source.ts';
 import type { BlobTier, TierBlob, TierOutcome } from '../core/sources/blob-tier.ts';
 import { type ByteRange, rangeLength } from '../core/byte-range.ts';
 import type { Digest } from '../core/digest.ts';
+import { isSpandrelError } from '../core/errors.ts';
 import { steadyNow } from '../core/steady-now.ts';
-import { PassingFaults } from '../cache/passing-faults.ts';
 import type { Events } from '../telemetry/events.ts';
 import { HeldLease } from './held-lease.ts';
 import { type LeaseState, type Leases, SILENCE_MS } from './leases.ts';
 import { type LifeSign, LifeWatch } from './life-watch.ts';
 import type { Members, SeenMember } from './members.ts';
 import type { PeerClient, PeerRefusal } from './peer-client.ts';
+import { PeerLinks } from './peer-links.ts';
 
 export interface PeerBlobsDeps {
   readonly leases: Leases;
@@ -48,10 +49,10 @@ export interface HeldBlob {
 const MAX_QUIET_LOOKS = 8;
 /** The upstream of the other replica has this long for its first byte, as the own one. */
 const HEAD_LOOKS = 120;
+/** After so many looks without a byte, the other replica is asked whether it can be reached. */
+const LINK_LOOKS = 4;
 /** Replicas that one request asks. */
 const MAX_ASKED = 3;
-/** A replica that cannot be reached is left alone for this long. */
-const PAUSES = { firstMs: 500, longestMs: 8_000 };
 
 /**
  * The other replicas as a tier. A cold blob is fetched by the replica that gets its lease; the others stream
@@ -62,7 +63,7 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
   readonly #deps: PeerBlobsDeps;
   /** Fills, by lease name. */
   readonly #shares = new Map<string, Share>();
-  readonly #unreachable = new PassingFaults<SeenMember>(PAUSES);
+  readonly #links: PeerLinks;
   readonly #ending = new Set<Promise<void>>();
   /** Takes no leases any more. */
   #isDraining = false;
@@ -70,6 +71,7 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
 
   constructor(deps: PeerBlobsDeps) {
     this.#deps = deps;
+    this.#links = new PeerLinks(deps.client);
   }
 
   /** The blobs that this replica fetches for all. */
@@ -168,7 +170,7 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
 
   /** A live replica that works on the blob, or has it. Those that have it take turns. */
   async #usable(
-    { worker, silentMs, holders }: LeaseState,
+    { worker, holders }: LeaseState,
     share: Share,
     digest: Digest,
   ): Promise<SeenMember | undefined> {
@@ -178,9 +180,7 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
     for (const id of [worker, ...turned]) {
       if (id === undefined || share.useless.has(id)) continue;
       const member = await members.find(id);
-      // A sign of life counts more than a failure before it.
-      const isBack = id === worker && silentMs < SILENCE_MS;
-      if (member !== undefined && (isBack || this.#unreachable.current(id) === undefined)) return member;
+      if (member !== undefined && this.#links.isOpen(member)) return member;
       share.useless.add(id);
     }
     return undefined;
@@ -213,7 +213,7 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
       });
     events.replicas.peerResponded(typeof found === 'string' ? found : 'ok');
     if (typeof found !== 'string') {
-      this.#unreachable.clear(peer.id);
+      this.#links.noteUse(peer);
       return { ...found, body: this.#untilBroken(found, peer, share, signal) };
     }
     watch[Symbol.dispose]();
@@ -224,7 +224,7 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
   #giveUp(peer: SeenMember, share: Share, why: PeerRefusal | 'broken'): void {
     share.useless.add(peer.id);
     if (share.peer?.id === peer.id) share.peer = undefined;
-    if (why === 'unreachable') this.#unreachable.note(peer.id, peer);
+    if (why === 'unreachable') this.#links.noteFault(peer);
   }
 
   /** After a body that breaks, the rest is requested elsewhere. */
@@ -241,7 +241,9 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
         yield bytes;
       }
     } catch (error) {
-      if (!signal.aborted && missingBytes > 0) {
+      // The fill aborts what is not needed, and what is too slow.
+      const isNeeded = !signal.aborted || isSpandrelError(signal.reason, 'UPSTREAM_TIMEOUT');
+      if (isNeeded && missingBytes > 0) {
         this.#deps.events.replicas.peerResponded('broken');
         this.#giveUp(peer, share, 'broken');
       }
@@ -252,10 +254,11 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
   async #lookAt(peer: SeenMember, blob: TierBlob, quietLooks: number): Promise<LifeSign> {
     const state = await this.#deps.leases.look(leaseName(blob));
     if (state === undefined) return 'unknown';
-    if (state.worker === peer.id && quietLooks < HEAD_LOOKS)
-      return state.silentMs < SILENCE_MS ? 'alive' : 'silent';
-    const isHolder = state.worker === undefined && state.holders.includes(peer.id);
-    return isHolder && quietLooks < MAX_QUIET_LOOKS ? 'alive' : 'silent';
+    const isAtWork = state.worker === peer.id && state.silentMs < SILENCE_MS && quietLooks < HEAD_LOOKS;
+    const isHolder =
+      state.worker === undefined && state.holders.includes(peer.id) && quietLooks < MAX_QUIET_LOOKS;
+    if (!isAtWork && !isHolder) return 'silent';
+    return quietLooks < LINK_LOOKS || (await this.#links.responds(peer)) ? 'alive' : 'silent';
   }
 
   ended(blob: TierBlob, outcome: TierOutcome): void {
@@ -266,7 +269,7 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
     const how = outcome === 'complete' ? 'done' : 'undone';
     if (share.lease !== undefined) this.#end(share.lease.end(how));
     else if (how === 'done') this.#end(this.#deps.leases.end(name, undefined, 'done'));
-    if (outcome === 'wrong' && share.peer !== undefined) this.#unreachable.note(share.peer.id, share.peer);
+    if (outcome === 'wrong' && share.peer !== undefined) this.#links.noteFault(share.peer);
   }
 
   #end(work: Promise<void>): void {

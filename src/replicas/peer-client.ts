@@ -6,6 +6,7 @@ import type { BlobResponse } from '../core/sources/blob-source.ts';
 import { type ByteRange, rangeLength } from '../core/byte-range.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
+import { TimeLimit } from '../core/work/time-limit.ts';
 import type { LifeWatch } from './life-watch.ts';
 import type { SeenMember } from './members.ts';
 import type { PeerSeal } from './peer-seal.ts';
@@ -34,32 +35,60 @@ export interface PeerRequest {
   readonly signal: AbortSignal;
 }
 
-/** Why a replica does not send a blob: it is away, does not have it, or sends something else. */
-export type PeerRefusal = 'unreachable' | 'absent' | 'refused' | 'invalid';
+/**
+ * Why a replica does not send a blob: it is away, does not show that it still works on it, does not have it,
+ * or sends something else.
+ */
+export type PeerRefusal = 'unreachable' | 'silent' | 'absent' | 'refused' | 'invalid';
 
 /** To each replica; more requests wait. */
 const MAX_CONNECTIONS = 32;
 const KEEP_ALIVE_MS = 30_000;
 const MAX_HEAD_BYTES = 16 * 1024;
+/** A rest of a response within these limits is read, which keeps the connection. */
 const MAX_DUMPED_BYTES = 16 * 1024;
+const DUMP_MS = 1_000;
+/** A replica that does not respond to the smallest request in this time cannot be reached. */
+const RESPONSE_MS = 1_000;
 
 /** Requests blobs from other replicas. */
 export class PeerClient implements AsyncDisposable {
   readonly #deps: PeerClientDeps;
   readonly #agent: Agent;
+  /** Does not wait for a connection behind blobs. */
+  readonly #probes: Agent;
 
   constructor(deps: PeerClientDeps) {
     this.#deps = deps;
-    this.#agent = new Agent({
-      connections: MAX_CONNECTIONS,
+    const options = {
       pipelining: 1,
       keepAliveTimeout: KEEP_ALIVE_MS,
       maxHeaderSize: MAX_HEAD_BYTES,
-      // The watch decides.
+      // Signals decide.
       headersTimeout: 0,
       bodyTimeout: 0,
       connect: deps.connect,
-    });
+    };
+    this.#agent = new Agent({ ...options, connections: MAX_CONNECTIONS });
+    this.#probes = new Agent({ ...options, connections: 1 });
+  }
+
+  /** Whether the replica responds at all: any status will do, with the proof. */
+  async responds(to: SeenMember): Promise<boolean> {
+    const path = '/';
+    const authorization = this.#sign({ to, path }, undefined);
+    const headers = { authorization, 'user-agent': PEER_USER_AGENT };
+    using limit = new TimeLimit(RESPONSE_MS);
+    const { signal } = limit;
+    try {
+      const response = await this.#probes.request({ origin: to.url, path, method: 'GET', headers, signal });
+      response.body.on('error', () => undefined);
+      await response.body.dump({ limit: MAX_DUMPED_BYTES, signal });
+      return this.#deps.seal.isProof(response.headers[PROOF_HEADER], authorization);
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+      return false;
+    }
   }
 
   /**
@@ -77,18 +106,17 @@ export class PeerClient implements AsyncDisposable {
     } catch (error) {
       request.signal.throwIfAborted();
       if (!(error instanceof Error)) throw error;
-      return 'unreachable';
+      return request.watch.signal.aborted ? 'silent' : 'unreachable';
     }
     // Readers get the error from the iterator. Without a reader it must not end the process.
     response.body.on('error', () => undefined);
     const found = this.#read(response, request, authorization);
-    // Reads a short rest, which keeps the connection.
-    if (typeof found === 'string')
-      await response.body.dump({ limit: MAX_DUMPED_BYTES }).catch(() => undefined);
+    // Nobody waits for the rest: it need not come.
+    if (typeof found === 'string') void dump(response.body);
     return found;
   }
 
-  #sign({ to, path }: PeerRequest, range: string | undefined): string {
+  #sign({ to, path }: Pick<PeerRequest, 'to' | 'path'>, range: string | undefined): string {
     const { seal, self } = this.#deps;
     return seal.signRequest({ method: 'GET', url: path, range }, self(), to.id);
   }
@@ -135,8 +163,13 @@ export class PeerClient implements AsyncDisposable {
 
   /** Aborts running requests. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#agent.destroy();
+    await Promise.all([this.#agent.destroy(), this.#probes.destroy()]);
   }
+}
+
+async function dump(body: Dispatcher.ResponseData['body']): Promise<void> {
+  using limit = new TimeLimit(DUMP_MS);
+  await body.dump({ limit: MAX_DUMPED_BYTES, signal: limit.signal }).catch(() => undefined);
 }
 
 /** What the head says that the body is; `undefined` if that is not exactly what was requested. */

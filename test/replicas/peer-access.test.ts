@@ -63,6 +63,10 @@ describe('a replica', () => {
     expect(bytes.equals(BLOB.subarray(100, 200))).toBe(true);
   });
 
+  it('shows another one that it can be reached', async () => {
+    expect(await ask({ path: '/' })).toMatchObject({ status: 200, isProven: true });
+  });
+
   it.each<readonly [string, Asked]>([
     ['another token', { token: makeSecret('another token') }],
     ['another replica as receiver', { to: SENDER }],

@@ -7,6 +7,7 @@ import { isSpandrelError } from '../../src/core/errors.ts';
 import { Secret } from '../../src/core/secret.ts';
 import { type LifeSign, LifeWatch } from '../../src/replicas/life-watch.ts';
 import { memberId } from '../../src/replicas/member.ts';
+import type { SeenMember } from '../../src/replicas/members.ts';
 import { PeerClient, PROOF_HEADER } from '../../src/replicas/peer-client.ts';
 import { PeerSeal } from '../../src/replicas/peer-seal.ts';
 import { cleanup } from '../helpers/cleanup.ts';
@@ -30,6 +31,10 @@ beforeAll(async () => {
   );
 });
 
+function memberOf(url: string): SeenMember {
+  return { id: memberId(url), url, boot: '', sinceMs: 0, atMs: 0, leases: 0, silentMs: 0 };
+}
+
 interface GetOptions {
   readonly range?: typeof RANGE | 'whole';
   readonly sizeBytes?: number | 'unknown';
@@ -48,7 +53,7 @@ async function get({
   const range = asked === 'whole' ? undefined : asked;
   const leaving = new AbortController();
   const watch = new LifeWatch(() => Promise.resolve(sign), leaving.signal);
-  const to = { id: memberId(url), url, boot: '', sinceMs: 0, atMs: 0, leases: 0, silentMs: 0 };
+  const to = memberOf(url);
   const { signal } = leaving;
   try {
     const found = await client.fetch({ to, path: '/v2/up/app/blobs/x', range, sizeBytes, watch, signal });
@@ -135,7 +140,7 @@ describe('a request to another replica', () => {
 
   it('ends when the other replica shows no sign of life, before the response and in the body', async () => {
     answer = () => undefined;
-    expect(await get({ sign: 'silent' })).toBe('unreachable');
+    expect(await get({ sign: 'silent' })).toBe('silent');
     answer = (response, seen) => {
       response.writeHead(206, { ...proofOf(seen), ...RIGHT });
       response.write(BLOB.subarray(10, 30));
@@ -159,21 +164,53 @@ describe('a request to another replica', () => {
       return 'alive';
     };
     using watch = new LifeWatch(look, signal);
-    const to = {
-      id: memberId(peer.url),
-      url: peer.url,
-      boot: '',
-      sinceMs: 0,
-      atMs: 0,
-      leases: 0,
-      silentMs: 0,
-    };
+    const to = memberOf(peer.url);
     const found = await client.fetch({ to, path: '/x', range: RANGE, sizeBytes: undefined, watch, signal });
     if (typeof found === 'string') throw new Error(found);
     const chunks: Buffer[] = [];
     for await (const chunk of found.body) chunks.push(chunk);
     expect(Buffer.concat(chunks)).toEqual(BLOB.subarray(10, 60));
     expect(looks).toBe(4);
+  });
+
+  it('asks a replica whether it responds: with any status, the proof, and within a second', async () => {
+    const gone = await ScriptedUpstream.start(() => undefined);
+    await gone[Symbol.asyncDispose]();
+    const ask = (url = peer.url): Promise<boolean> => client.responds(memberOf(url));
+    for (const status of [200, 403, 503]) {
+      answer = send(status, {}, BLOB);
+      expect(await ask(), String(status)).toBe(true);
+    }
+    const sent = peer.requests.at(-1);
+    const request = { method: 'GET', url: '/', range: undefined };
+    expect(seal.verifyRequest(sent?.headers.authorization, request, memberId(peer.url))).toBe(SELF);
+    answer = send(200, { [PROOF_HEADER]: 'A'.repeat(43) }, BLOB);
+    expect(await ask()).toBe(false);
+    answer = (response) => response.end();
+    expect(await ask()).toBe(false);
+    answer = () => undefined;
+    expect(await ask()).toBe(false);
+    answer = (response, seen) => {
+      // A body that does not end.
+      response.writeHead(200, proofOf(seen));
+      response.write('x');
+    };
+    expect(await ask()).toBe(false);
+    expect(await ask(gone.url)).toBe(false);
+  });
+
+  it('does not wait for the rest of a response that it does not take', async () => {
+    for (const [status, outcome] of [
+      [404, 'absent'],
+      [500, 'refused'],
+      [206, 'invalid'],
+    ] as const) {
+      answer = (response, seen) => {
+        response.writeHead(status, proofOf(seen));
+        response.write('x');
+      };
+      expect(await get()).toBe(outcome);
+    }
   });
 
   it('tells that nobody listens', async () => {

@@ -136,7 +136,8 @@ function admitRequest(
   active.notes.path = path;
   if (method === 'OPTIONS') return false;
   const isFromReplica = peer !== undefined;
-  if (isFromReplica && (path.route !== 'blob' || method !== 'GET'))
+  // The front page shows a replica that another one can be reached.
+  if (isFromReplica && ((path.route !== 'blob' && path.route !== 'root') || method !== 'GET'))
     throw new SpandrelError('DENIED', 'replicas request nothing but blobs from each other');
   const query = new URLSearchParams(target.query);
   const namespace = path.route === 'root' ? undefined : parseNamespace(query);

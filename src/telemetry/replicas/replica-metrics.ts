@@ -5,8 +5,16 @@ export type LeaseOutcome = 'claimed' | 'taken_over' | 'other' | 'none';
 const LEASE_OUTCOMES: readonly LeaseOutcome[] = ['claimed', 'taken_over', 'other', 'none'];
 
 /** How requests to other replicas end. */
-export type PeerOutcome = 'ok' | 'absent' | 'unreachable' | 'refused' | 'invalid' | 'broken';
-const PEER_OUTCOMES: readonly PeerOutcome[] = ['ok', 'absent', 'unreachable', 'refused', 'invalid', 'broken'];
+export type PeerOutcome = 'ok' | 'absent' | 'unreachable' | 'silent' | 'refused' | 'invalid' | 'broken';
+const PEER_OUTCOMES: readonly PeerOutcome[] = [
+  'ok',
+  'absent',
+  'unreachable',
+  'silent',
+  'refused',
+  'invalid',
+  'broken',
+];
 
 /** Metrics of replicas that work together. */
 export class ReplicaMetrics {
@@ -25,8 +33,8 @@ export class ReplicaMetrics {
     );
     this.requests = counter(
       'replica_requests_total',
-      'Requests for blobs to other replicas: `absent` is a replica that no longer has the blob, `broken` a ' +
-        'body that ended early',
+      'Requests for blobs to other replicas: `absent` is a replica that no longer has the blob, `silent` ' +
+        'one that took the request and showed no sign of life, `broken` a body that ended early',
       ['outcome'],
     );
     for (const outcome of LEASE_OUTCOMES) this.leases.inc({ outcome }, 0);
