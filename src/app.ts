@@ -190,8 +190,9 @@ export async function createApp(
   const pauses = growingPauses(negativeAgeMs);
   const knownLayers = new KnownLayers();
   const patience = new Patience(PATIENCE_MS);
+  const patient = { patience, events, logger };
   const recorded = { health, logger, storeBytes: maxBytes };
-  const { proofs, table } = createProofs({
+  const { proofs, table } = createProofs(config, {
     ...recorded,
     opening,
     root,
@@ -199,7 +200,7 @@ export async function createApp(
     indexes,
     shared,
     redis,
-    proofSeconds: config.access.proofSeconds,
+    records: durable.tier?.records,
     patience,
     events,
   });
@@ -213,9 +214,7 @@ export async function createApp(
       knownLayers,
       tagAgeMs: config.manifests.tagSeconds * 1000,
       negativeAgeMs,
-      patience,
-      events,
-      logger,
+      ...patient,
     }),
   );
   const pushed = opening.use(
@@ -228,10 +227,9 @@ export async function createApp(
       pool: spanPool,
       limits: config.limits,
       verdicts: new ZtocVerdicts({ files: files.open('refusal'), shared }),
+      lasting: durable.lasting,
       pauses,
-      patience,
-      events,
-      logger,
+      ...patient,
     }),
   );
   const policies = new IndexPolicies(generalPolicy(config), config.index.rules ?? []);
@@ -288,6 +286,7 @@ export async function createApp(
     records: tarRecords,
     ...bootParts,
     shared,
+    lasting: durable.lasting,
     pushed,
     policies,
     store: manifestStore,

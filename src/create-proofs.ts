@@ -4,9 +4,11 @@ import type { BlobStore } from './blobs/blob-store.ts';
 import type { RecordsOptions } from './blobs/shelves/record-file.ts';
 import type { ByteCache } from './cache/byte-cache.ts';
 import type { Patience } from './cache/patience.ts';
+import type { Config } from './config/config-keys.ts';
 import { steadyNow } from './core/steady-now.ts';
 import { BlobProofs } from './images/proofs/blob-proofs.ts';
 import { Deliveries } from './images/proofs/deliveries.ts';
+import { LastingProofs, type LastingRecords } from './images/proofs/lasting-proofs.ts';
 import { DeliveryCheck, type DeliveryCheckDeps } from './images/proofs/delivery-check.ts';
 import { ProofTable } from './images/proofs/proof-table.ts';
 import { SharedProofs } from './images/proofs/shared-proofs.ts';
@@ -21,26 +23,31 @@ export interface CreateProofsDeps extends RecordsOptions {
   readonly indexes: DeliveryCheckDeps['indexes'];
   /** Where replicas share what lasts. */
   readonly shared: ByteCache | undefined;
-  /** Where they share proofs, which expire soon. */
+  /** Where they share proofs while Redis keeps them. */
   readonly redis: ByteCache | undefined;
-  /** `access.proofSeconds`. */
-  readonly proofSeconds: number;
+  /** Where proofs outlive Redis. */
+  readonly records: LastingRecords | undefined;
   readonly patience: Patience;
   readonly events: Events;
 }
 
 /** Creates the parts that know which repository has what, and which upstream has sent it. */
-export function createProofs(deps: CreateProofsDeps): { proofs: BlobProofs; table: ProofTable } {
-  const { opening, root, blobs, indexes, shared, redis, proofSeconds, patience, events, ...recorded } = deps;
+export function createProofs(
+  { access }: Config,
+  deps: CreateProofsDeps,
+): { proofs: BlobProofs; table: ProofTable } {
+  const { opening, root, blobs, indexes, shared, redis, records, patience, events, ...recorded } = deps;
+  const lifetimeMs = access.proofSeconds * 1000;
+  const lasting = records && opening.use(new LastingProofs({ records, lifetimeMs }));
   const table = opening.use(ProofTable.open(join(root, 'proofs'), { ...recorded, nowMs: steadyNow() }));
   const deliveries = new Deliveries({ table, shared });
   blobs.onDelivered((digest, upstream) => deliveries.note(upstream, digest));
   const proofs = new BlobProofs({
     table,
     deliveries,
-    sharedProofs: new SharedProofs(redis),
+    sharedProofs: new SharedProofs({ redis, lasting }),
     deliveryCheck: new DeliveryCheck({ deliveries, blobs, indexes }),
-    lifetimeMs: proofSeconds * 1000,
+    lifetimeMs,
     patience,
     events,
     logger: deps.logger,

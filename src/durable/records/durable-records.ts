@@ -22,6 +22,9 @@ export interface DurableRecordsDeps {
   readonly now?: () => number;
 }
 
+/** Makes a new value of what a record has; `undefined` if it may stay as it is. */
+export type RecordChange = (bytes: Uint8Array | undefined) => Uint8Array | undefined;
+
 /** As in Redis. */
 const MAX_RECORD_BYTES = 64 * 2 ** 20;
 const MAX_QUEUED = 20_000;
@@ -126,20 +129,46 @@ export class DurableRecords implements ByteCache, AsyncDisposable {
     this.#queue.add({ name: key, bytes: 0, run });
   }
 
+  /**
+   * Reads a record and writes what `change` makes of it, behind; nothing if that is `undefined`. Resolves
+   * when it is over. Of two replicas that do so at the same time, the last one counts.
+   */
+  async update(
+    key: string,
+    change: (bytes: Uint8Array | undefined) => Uint8Array | undefined,
+  ): Promise<void> {
+    const { objects } = this.#deps;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const run = async (signal: AbortSignal): Promise<boolean> => {
+      const value = await objects.read(this.#nameOf(key), MAX_RECORD_BYTES, signal);
+      const changed = change(await this.#open(key, value));
+      if (changed !== undefined) await this.#write(key, changed, signal);
+      this.#absent.delete(key);
+      return true;
+    };
+    if (this.#queue.add({ name: key, bytes: 0, run, over: resolve })) await promise;
+  }
+
   /** Failures are misses. */
   async #read(key: string): Promise<Uint8Array | undefined> {
-    const { objects, events } = this.#deps;
-    const name = this.#nameOf(key);
+    const { objects } = this.#deps;
     let value: Uint8Array | undefined;
     try {
-      value = await objects.read(name, MAX_RECORD_BYTES, this.#closing.signal);
+      value = await objects.read(this.#nameOf(key), MAX_RECORD_BYTES, this.#closing.signal);
     } catch (error) {
       if (isSpandrelError(error) || this.#closing.signal.aborted) return undefined;
       throw error;
     }
-    const bytes = value && this.#isSealed(key) ? await this.#seal?.open(key, value) : value;
-    if (value !== undefined && bytes === undefined) events.durable.foundWrong('record', name);
+    const bytes = await this.#open(key, value);
     if (bytes === undefined) this.#absent.set(key, { atMs: this.#now() });
+    return bytes;
+  }
+
+  /** The content of an object; `undefined` if there is none, or if its seal is wrong. */
+  async #open(key: string, value: Uint8Array | undefined): Promise<Uint8Array | undefined> {
+    const bytes = value && this.#isSealed(key) ? await this.#seal?.open(key, value) : value;
+    if (value !== undefined && bytes === undefined)
+      this.#deps.events.durable.foundWrong('record', this.#nameOf(key));
     return bytes;
   }
 

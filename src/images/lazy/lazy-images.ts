@@ -1,3 +1,4 @@
+import type { ByteCache } from '../../cache/byte-cache.ts';
 import { V2_FORMS, type V2Form } from '../../config/index-rule.ts';
 import type { ManifestDocument } from '../../core/manifest-document.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
@@ -50,6 +51,8 @@ export interface LazyImagesDeps {
   readonly pushed: PushedIndexes;
   readonly policies: IndexPolicies;
   readonly forecast: BuildForecast;
+  /** Where indexes and documents outlive the disk, if they do. */
+  readonly lasting?: ByteCache | undefined;
   readonly events: Events;
   readonly logger: Logger;
 }
@@ -74,6 +77,8 @@ interface Answering {
 
 /** Enough for what is in memory or on disk. */
 const STALE_WAIT_MS = 200;
+/** Enough for a new replica, which reads all of it from the bucket. */
+const LASTING_WAIT_MS = 5_000;
 
 /**
  * Decides the response for a tag: the original image, or one with SOCI v2 indexes. The response depends only
@@ -111,7 +116,8 @@ export class LazyImages {
     { request, policy, signal }: Answering,
   ): Promise<ManifestDocument> {
     if (!policy.v2 || !acceptsOci(request.accept)) return original;
-    using limit = request.isStale ? new TimeLimit(STALE_WAIT_MS) : undefined;
+    const waitMs = this.#deps.lasting === undefined ? STALE_WAIT_MS : LASTING_WAIT_MS;
+    using limit = request.isStale ? new TimeLimit(waitMs) : undefined;
     try {
       const choosing = this.#choose(target, original, form, { request, policy, signal });
       return await waitFor(choosing, limit === undefined ? signal : limit.with(signal));

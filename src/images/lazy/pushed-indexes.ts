@@ -4,6 +4,7 @@ import type { BlobReader } from '../../blobs/reads/blob-handle.ts';
 import type { BlobStore } from '../../blobs/blob-store.ts';
 import { readVerifiedBlob } from '../../blobs/read-verified-blob.ts';
 import { BoundedMap } from '../../cache/bounded-map.ts';
+import { type ByteCache, sealedOnly } from '../../cache/byte-cache.ts';
 import { Memo } from '../../cache/memo.ts';
 import type { RetryPauses } from '../../cache/passing-faults.ts';
 import type { Patience } from '../../cache/patience.ts';
@@ -12,6 +13,7 @@ import type { ManifestDocument } from '../../core/manifest-document.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
 import { type Digest, isDigest } from '../../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
+import { tryParseJson } from '../../core/json/try-parse-json.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
 import { mapBounded } from '../../core/work/map-bounded.ts';
 import { WorkQueue } from '../../core/work/work-queue.ts';
@@ -43,6 +45,8 @@ export interface PushedIndexesDeps {
   readonly limits: LayerLimits;
   /** Results of comparing zTOCs with their layers. */
   readonly verdicts: ZtocVerdicts;
+  /** Outlives the replica. Read only if it is authentic. */
+  readonly lasting?: ByteCache | undefined;
   /** Before an index that the upstream does not give in full is looked at again. */
   readonly pauses: RetryPauses;
   /** Bounds the wait for an upstream that is slow to list referrers again. */
@@ -78,6 +82,7 @@ const MISSING = [
   'UPSTREAM_CREDENTIALS_REFUSED',
 ] as const;
 
+const LIST_PREFIX = 'pushed:1:';
 const MAX_REMEMBERED = 10_000;
 /**
  * Per image: a publisher pushes one index, perhaps again with each release of the tool. Each may cost reading
@@ -173,9 +178,10 @@ export class PushedIndexes implements AsyncDisposable {
     const work = async (closing: AbortSignal): Promise<readonly Digest[]> => {
       const digests = await this.#lookUp(target, manifest, closing);
       this.#listed.set(key, { digests, atMs: performance.now() });
+      void this.#deps.lasting?.set(LIST_PREFIX + key, Buffer.from(JSON.stringify(digests)));
       return digests;
     };
-    const last = this.#listed.get(key);
+    const last = this.#listed.get(key) ?? (await this.#recall(key));
     if (last === undefined) return this.#lookUps.run(key, work, signal);
     if (performance.now() - last.atMs < LIST_AGE_MS) return last.digests;
     try {
@@ -184,6 +190,14 @@ export class PushedIndexes implements AsyncDisposable {
       if (!isUpstreamAway(error) && !isBrokenTransfer(error)) throw error;
       return last.digests;
     }
+  }
+
+  /** What the upstream listed to an earlier replica: it counts while the upstream does not respond. */
+  async #recall(key: string): Promise<Listed | undefined> {
+    const hit = await sealedOnly(this.#deps.lasting)?.get(LIST_PREFIX + key);
+    const digests = hit && tryParseJson(Buffer.from(hit.bytes).toString());
+    if (!Array.isArray(digests)) return undefined;
+    return { digests: digests.filter((digest) => isDigest(String(digest))) as Digest[], atMs: -Infinity };
   }
 
   /** The SOCI v2 index that a manifest names, then the v1 indexes that refer to it. */

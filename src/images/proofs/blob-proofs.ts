@@ -11,7 +11,7 @@ import type { Deliveries } from './deliveries.ts';
 import type { DeliveryCheck } from './delivery-check.ts';
 import { type Derivation, isSameDerivation } from './derivation.ts';
 import type { ProofTable } from './proof-table.ts';
-import type { SharedProofs } from './shared-proofs.ts';
+import type { Provable, SharedProofs } from './shared-proofs.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 
 export interface BlobProofsDeps {
@@ -77,7 +77,7 @@ export class BlobProofs implements AsyncDisposable {
 
   /** The upstream has just proven that the repository has the blob or manifest. */
   remember(target: Target, digest: Digest): void {
-    this.#note(proofName(target, digest), undefined);
+    this.#note(provableOf(target, digest), undefined);
   }
 
   /** As {@link remember}, for a manifest whose verified bytes the upstream has sent. */
@@ -94,7 +94,7 @@ export class BlobProofs implements AsyncDisposable {
 
   /** `digest` was made from `derivation`, all of which the repository has. */
   rememberDerived(target: Target, digest: Digest, derivation: Derivation): void {
-    this.#note(proofName(target, digest), derivation);
+    this.#note(provableOf(target, digest), derivation);
   }
 
   /** What `digest` was made from, if the proxy made it for this repository. */
@@ -107,14 +107,15 @@ export class BlobProofs implements AsyncDisposable {
     this.#deps.table.delete(proofName(target, digest));
   }
 
-  #note(name: string, derivation: Derivation | undefined): void {
+  #note(proven: Provable, derivation: Derivation | undefined): void {
+    const name = nameOf(proven);
     const before = this.#deps.table.get(name);
     const now = this.#now();
     const isRecent = before !== undefined && storedAgeMs(before.provenAtMs, now) < this.#deps.lifetimeMs / 10;
     // Once per tenth of the lifetime, not for each range of a blob.
     if (isRecent && isSameDerivation(before.derivation, derivation)) return;
     this.#deps.table.set(name, { provenAtMs: now, derivation });
-    if (derivation === undefined) this.#deps.sharedProofs?.note(name, now);
+    if (derivation === undefined) this.#deps.sharedProofs?.note(proven, now);
   }
 
   /**
@@ -143,17 +144,17 @@ export class BlobProofs implements AsyncDisposable {
   ): Promise<void> {
     const { deliveries, deliveryCheck } = this.#deps;
     if (await deliveries.has(target.client.name, digest)) return;
-    const name = proofName(target, digest);
+    const proven = provableOf(target, digest);
     const confirm = async (closing: AbortSignal): Promise<true> => {
       try {
         await deliveryCheck.confirm(this.source(target, digest), digest, isWanted, closing);
         return true;
       } catch (error) {
-        if (isSpandrelError(error, ...REFUSALS)) this.#forgetProof(name);
+        if (isSpandrelError(error, ...REFUSALS)) this.#forgetProof(proven);
         throw error;
       }
     };
-    await this.#flights.run(`${isWanted ? 'all' : 'some'} of ${name}`, confirm, signal);
+    await this.#flights.run(`${isWanted ? 'all' : 'some'} of ${nameOf(proven)}`, confirm, signal);
   }
 
   /**
@@ -218,7 +219,7 @@ export class BlobProofs implements AsyncDisposable {
     if (derivation === undefined) return this.#ensureProof(target, digest, stat, signal);
     await this.authorizeDerivation(target, derivation, signal);
     // Renew the proof: it is in use.
-    this.#note(proofName(target, digest), derivation);
+    this.#note(provableOf(target, digest), derivation);
   }
 
   async #ensureProof(
@@ -227,18 +228,22 @@ export class BlobProofs implements AsyncDisposable {
     stat: Stat,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    const name = proofName(target, digest);
-    const proof = this.#deps.table.get(name);
+    const proven = provableOf(target, digest);
+    const name = nameOf(proven);
     const { table, lifetimeMs, sharedProofs } = this.#deps;
-    if (proof !== undefined && storedAgeMs(proof.provenAtMs, this.#now()) < lifetimeMs) return;
-    const provenAtMs = await sharedProofs?.find(name, lifetimeMs, this.#now());
-    if (provenAtMs !== undefined) {
+    const isValid = (atMs: number | undefined): boolean =>
+      atMs !== undefined && storedAgeMs(atMs, this.#now()) < lifetimeMs;
+    let provenAtMs = table.get(name)?.provenAtMs;
+    if (isValid(provenAtMs)) return;
+    const shared = await sharedProofs?.find(proven, lifetimeMs, this.#now());
+    if (shared !== undefined && shared > (provenAtMs ?? 0)) {
+      provenAtMs = shared;
       table.set(name, { provenAtMs, derivation: undefined });
-      return;
     }
+    if (isValid(provenAtMs)) return;
     const renew = (closing: AbortSignal): Promise<true> =>
-      this.#renewProof(target, digest, () => stat(closing));
-    if (proof === undefined) await this.#flights.run(name, renew, signal);
+      this.#renewProof(target, proven, () => stat(closing));
+    if (provenAtMs === undefined) await this.#flights.run(name, renew, signal);
     else if ((await this.#flights.runPatiently(name, target.client.name, renew, signal)) === undefined)
       this.#deps.logger.debug(
         { upstream: target.client.name, digest },
@@ -246,20 +251,20 @@ export class BlobProofs implements AsyncDisposable {
       );
   }
 
-  async #renewProof(target: Target, digest: Digest, stat: () => Promise<unknown>): Promise<true> {
-    const name = proofName(target, digest);
+  async #renewProof(target: Target, proven: Provable, stat: () => Promise<unknown>): Promise<true> {
+    const name = nameOf(proven);
     const hadIt = this.#deps.table.get(name) !== undefined;
     try {
       await stat();
       const provenAtMs = this.#now();
       this.#deps.table.set(name, { provenAtMs, derivation: undefined });
-      this.#deps.sharedProofs?.note(name, provenAtMs);
+      this.#deps.sharedProofs?.note(proven, provenAtMs);
     } catch (error) {
-      if (isSpandrelError(error, ...REFUSALS)) this.#forgetProof(name);
+      if (isSpandrelError(error, ...REFUSALS)) this.#forgetProof(proven);
       if (!isUpstreamAway(error) || !hadIt) throw error;
       const { code } = error;
       this.#deps.logger.warn(
-        { upstream: target.client.name, digest, code },
+        { upstream: target.client.name, digest: proven.digest, code },
         'upstream away: served by an expired proof',
       );
     }
@@ -267,9 +272,9 @@ export class BlobProofs implements AsyncDisposable {
   }
 
   /** The upstream denies it. */
-  #forgetProof(name: string): void {
-    this.#deps.table.delete(name);
-    this.#deps.sharedProofs?.forget(name);
+  #forgetProof(proven: Provable): void {
+    this.#deps.table.delete(nameOf(proven));
+    this.#deps.sharedProofs?.forget(proven);
   }
 
   /** Ends requests that continue in the background. */
@@ -278,8 +283,17 @@ export class BlobProofs implements AsyncDisposable {
   }
 }
 
+function provableOf(target: Target, digest: Digest): Provable {
+  return { repository: targetKey(target), digest };
+}
+
+/** Of a proof in the table. */
+function nameOf({ repository, digest }: Provable): string {
+  return `${repository} ${digest}`;
+}
+
 function proofName(target: Target, digest: Digest): string {
-  return `${targetKey(target)} ${digest}`;
+  return nameOf(provableOf(target, digest));
 }
 
 function statManifest({ client, repository }: Target, digest: Digest): Stat {

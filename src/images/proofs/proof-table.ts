@@ -25,7 +25,7 @@ const ROWS_THAT_GO = 100;
 /** Share of the store that the file may take. */
 const SHARE = 1 / 64;
 /** Older proofs are not used, even while an upstream is away. */
-const LONGEST_LIFETIME_MS = 30 * 24 * 3_600_000;
+export const LONGEST_PROOF_MS = 30 * 24 * 3_600_000;
 
 export interface ProofTableOptions {
   readonly health: StoreHealth;
@@ -157,7 +157,7 @@ function openDatabase(path: string, nowMs: number): DatabaseSync {
     // Rows that a wrong clock dated far ahead would never expire.
     database
       .prepare('DELETE FROM proofs WHERE proven_at_ms NOT BETWEEN ? AND ?')
-      .run(nowMs - LONGEST_LIFETIME_MS, nowMs + LONGEST_LIFETIME_MS);
+      .run(nowMs - LONGEST_PROOF_MS, nowMs + LONGEST_PROOF_MS);
     return database;
   } catch (error) {
     database.close();

@@ -1,32 +1,56 @@
 import { type ByteCache, sealedOnly } from '../../cache/byte-cache.ts';
 import { sharedAgeMs, steadyNow } from '../../core/steady-now.ts';
+import type { LastingProofs } from './lasting-proofs.ts';
+
+/** A blob or manifest of a repository. */
+export interface Provable {
+  /** As {@link targetKey}. */
+  readonly repository: string;
+  readonly digest: string;
+}
+
+export interface SharedProofsDeps {
+  /** Used only if it is sealed: else anybody could have written a proof. */
+  readonly redis: ByteCache | undefined;
+  readonly lasting: LastingProofs | undefined;
+}
 
 const KEY_PREFIX = 'proof:1:';
 
 /** When an upstream last proved what to any replica. */
 export class SharedProofs {
-  readonly #shared: ByteCache | undefined;
+  readonly #redis: ByteCache | undefined;
+  readonly #lasting: LastingProofs | undefined;
 
-  /** @param shared used only if it is sealed: else anybody could have written a proof */
-  constructor(shared: ByteCache | undefined) {
-    this.#shared = sealedOnly(shared);
+  constructor({ redis, lasting }: SharedProofsDeps) {
+    this.#redis = sealedOnly(redis);
+    this.#lasting = lasting;
   }
 
-  /** When `name` was proven, as {@link steadyNow}, if that is at most `lifetimeMs` ago. */
-  async find(name: string, lifetimeMs: number, nowMs = steadyNow()): Promise<number | undefined> {
-    const hit = await this.#shared?.get(KEY_PREFIX + name);
+  /**
+   * When `proven` was last proven, as {@link steadyNow}: by Redis if that is at most `lifetimeMs` ago, else
+   * however long ago.
+   */
+  async find(proven: Provable, lifetimeMs: number, nowMs = steadyNow()): Promise<number | undefined> {
+    const hit = await this.#redis?.get(keyOf(proven));
     const provenAtMs = Number(hit && Buffer.from(hit.bytes).toString('latin1'));
-    if (!Number.isSafeInteger(provenAtMs)) return undefined;
-    const ageMs = sharedAgeMs(provenAtMs, nowMs);
-    return ageMs < lifetimeMs ? nowMs - ageMs : undefined;
+    const ageMs = Number.isSafeInteger(provenAtMs) ? sharedAgeMs(provenAtMs, nowMs) : Infinity;
+    if (ageMs < lifetimeMs) return nowMs - ageMs;
+    return this.#lasting?.find(proven.repository, proven.digest);
   }
 
-  note(name: string, provenAtMs: number): void {
-    void this.#shared?.set(KEY_PREFIX + name, Buffer.from(String(provenAtMs)));
+  note(proven: Provable, provenAtMs: number): void {
+    void this.#redis?.set(keyOf(proven), Buffer.from(String(provenAtMs)));
+    this.#lasting?.note(proven.repository, proven.digest, provenAtMs);
   }
 
   /** The upstream refused: other replicas ask it again when their own proofs expire. */
-  forget(name: string): void {
-    void this.#shared?.delete(KEY_PREFIX + name);
+  forget(proven: Provable): void {
+    void this.#redis?.delete(keyOf(proven));
+    this.#lasting?.forget(proven.repository, proven.digest);
   }
+}
+
+function keyOf({ repository, digest }: Provable): string {
+  return `${KEY_PREFIX}${repository} ${digest}`;
 }

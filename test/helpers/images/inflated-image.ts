@@ -72,8 +72,8 @@ export async function pullManifest(
     method,
     headers: { accept: OCI, 'user-agent': CONTAINERD },
   });
-  expect(response.status).toBe(200);
   const text = await response.text();
+  expect(response.status, `${reference} of ${repository}: ${text}`).toBe(200);
   return {
     digest: response.headers.get('docker-content-digest') ?? '',
     manifest: JSON.parse(text === '' ? '{}' : text) as ServedManifest,

@@ -7,7 +7,7 @@ export class GivenProfiles implements BootProfiles {
   readonly #profiles = new Map<string, BootProfile>();
 
   /** Starts of images of `up/<repository>` have read these files whole. */
-  give(repository: string, paths: readonly string[], starts = 2): void {
+  give(repository: string, paths: readonly string[], starts = 2): this {
     const files = paths.map((path) => ({
       path: parseRawText(path),
       startShare: 1,
@@ -15,6 +15,7 @@ export class GivenProfiles implements BootProfiles {
       bytes: 1000,
     }));
     this.#profiles.set(repository, { starts, files });
+    return this;
   }
 
   async read(target: Target): Promise<BootProfile | undefined> {

@@ -1,5 +1,6 @@
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import type { Readable } from 'node:stream';
 
 import { startProgram } from '../programs.ts';
 import { noteSecret } from '../secrets.ts';
@@ -20,16 +21,7 @@ export class MotoServer implements AsyncDisposable {
       environment: { S3_UPLOAD_PART_MIN_SIZE: '65536' },
       stdio: ['ignore', 'ignore', 'pipe'],
     });
-    let log = '';
-    for await (const chunk of child.stderr.iterator({ destroyOnReturn: false })) {
-      log += String(chunk);
-      const url = /Running on (http:\/\/127\.0\.0\.1:\d+)/.exec(log)?.[1];
-      if (url === undefined) continue;
-      // It must be able to go on logging.
-      child.stderr.resume();
-      return new MotoServer(url, child);
-    }
-    throw new Error(`moto did not start:\n${log}`);
+    return new MotoServer(await listening(child.stderr), child);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -38,6 +30,21 @@ export class MotoServer implements AsyncDisposable {
     this.#process.kill('SIGKILL');
     await exited;
   }
+}
+
+/** The URL that it prints. It goes on logging, and stops if nobody reads that. */
+async function listening(stderr: Readable): Promise<string> {
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  let log = '';
+  let url: string | undefined;
+  stderr.on('data', (chunk: Buffer) => {
+    if (url !== undefined) return;
+    log += String(chunk);
+    url = /Running on (http:\/\/127\.0\.0\.1:\d+)/.exec(log)?.[1];
+    if (url !== undefined) resolve(url);
+  });
+  stderr.once('end', () => reject(new Error(`moto did not start:\n${log}`)));
+  return promise;
 }
 
 /** The token that moto's ECR hands out to an account: base64 of `AWS:password`. */
