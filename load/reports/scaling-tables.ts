@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 
 import type { ReportRow } from '../scenario.ts';
 import { FIGURES, type Figure } from '../simulation/figures.ts';
+import { PRICES } from '../simulation/prices.ts';
 
 const RESULT = new URL('../results/scale.json', import.meta.url);
 
@@ -14,6 +15,7 @@ const COSTS = [
   '$/h replicas',
   'GB to nodes',
   '$ between zones',
+  '$ balancer',
   'requests/s',
   'nodes of a replica',
 ];
@@ -27,9 +29,15 @@ const COLD = [
   'cold: GB from S3',
   'cold: GB between replicas',
   'cold: S3 requests',
-  'cold: $ S3 requests',
+  '$ S3 requests',
   'cold: Redis commands',
 ];
+
+/** Columns that follow from saved ones. */
+const PRICED: Readonly<Record<string, (row: ReportRow) => number>> = {
+  '$ balancer': (row) => Number(row['GB to nodes']) * PRICES.gigabyteOfBalancer,
+  '$ S3 requests': (row) => Number(row['cold: S3 requests']) * PRICES.s3Get,
+};
 
 /** What the nodes of each case need, as a Markdown table. */
 export function printNeeds(): string {
@@ -63,6 +71,11 @@ function printColumns(columns: readonly string[]): string {
   return [
     line(columns.map((column) => column.replace('cold: ', ''))),
     line(columns.map(() => '---')),
-    ...rows.map((row) => line(columns.map((column) => row[column] ?? ''))),
+    ...rows.map((row) => line(columns.map((column) => cellOf(row, column)))),
   ].join('\n');
+}
+
+function cellOf(row: ReportRow, column: string): string | number {
+  const price = PRICED[column];
+  return price === undefined ? (row[column] ?? '') : Number(price(row).toPrecision(2));
 }

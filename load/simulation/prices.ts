@@ -1,4 +1,4 @@
-/** List prices of AWS, us-east-1, in US dollars, as of November 2026. Check them before you rely on them. */
+/** List prices of AWS, us-east-1, in dollars, from memory in November 2026: docs/scaling.md has the pages. */
 export const PRICES = {
   date: '2026-11',
   /** c7gn.2xlarge: 8 vCPUs, 16 GiB, 25 Gbit/s, on demand. */
@@ -6,6 +6,8 @@ export const PRICES = {
   s3Get: 0.0004 / 1000,
   /** Both directions. */
   gigabyteBetweenZones: 0.02,
+  /** Of a Network Load Balancer: one NLCU an hour. */
+  gigabyteOfBalancer: 0.006,
 } as const;
 
 /** Of three zones; nodes take any replica. */

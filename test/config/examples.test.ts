@@ -175,3 +175,32 @@ function readParts(text: string): Map<string, string> {
     }),
   );
 }
+
+describe('config/examples/haproxy.cfg', () => {
+  const lines = read('haproxy.cfg')
+    .split('\n')
+    .map((line) => line.trim());
+  const { listen, admin } = parseConfig({ yaml: '', environment: {} });
+
+  it('balances connections over the ports of the proxy, and asks the admin listener for /readyz', () => {
+    expect(lines).toEqual(
+      expect.arrayContaining([
+        'mode tcp',
+        'balance leastconn',
+        'option httpchk GET /readyz',
+        'http-check expect status 200',
+        expect.stringContaining(`check port ${admin.port} `),
+      ]),
+    );
+    const servers = lines.filter((line) => line.startsWith('server '));
+    expect(servers).toHaveLength(3);
+    for (const server of servers) expect(server).toMatch(new RegExp(`:${listen.port}$`));
+  });
+
+  it('takes a replica out before it stops, with the delay of the documentation', () => {
+    const [, seconds, failures] = /inter (\d+)s fall (\d+)/.exec(lines.join('\n')) ?? [];
+    const docs = readFileSync(new URL('../../docs/scaling.md', import.meta.url), 'utf8');
+    const delayMs = Number(/delayMs: (\d+)/.exec(docs)?.[1]);
+    expect(delayMs).toBeGreaterThan(2 * Number(seconds) * Number(failures) * 1000);
+  });
+});

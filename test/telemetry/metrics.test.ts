@@ -274,7 +274,14 @@ describe('dashboard and alerts', () => {
     await runProgram('promtool', ['check', 'rules', file]);
   });
 
-  it('every alert tells what to do', () => {
+  it('every alert tells what to do, and a case of the tests makes it fire', () => {
+    const cases = parse(readFileSync(join(CONFIG, 'prometheus/alerts.test.yaml'), 'utf8')) as {
+      tests: { alert_rule_test: { alertname: string; exp_alerts?: unknown[] }[] }[];
+    };
+    const firing = cases.tests
+      .flatMap((test) => test.alert_rule_test)
+      .flatMap(({ alertname, exp_alerts: fired = [] }) => (fired.length > 0 ? [alertname] : []));
+    expect(alerts.map(({ alert }) => alert).filter((alert) => !firing.includes(alert))).toEqual([]);
     for (const { annotations } of alerts) expect(annotations.action.length).toBeGreaterThan(20);
   });
 });
