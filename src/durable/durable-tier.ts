@@ -1,3 +1,5 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
 import type { Digest } from '../core/digest.ts';
 import { parseEcrHost } from '../core/ecr-host.ts';
 import type { Secret } from '../core/secret.ts';
@@ -18,10 +20,14 @@ export interface DurableTierOptions extends S3Place {
   readonly upstreams: readonly { readonly name: string; readonly host: string }[];
   readonly events: Events;
   readonly logger: Logger;
+  /** Waits between two looks for unfinished uploads; rejects when `signal` aborts. */
+  readonly pause?: (ms: number, signal: AbortSignal) => Promise<void>;
 }
 
 /** An upload that began so long ago belongs to no running process: even 5 TB take less. */
 const OLD_UPLOAD_MS = 24 * 3_600_000;
+/** Replicas that started together do not all look at the same time. */
+const SWEEP_MS = { least: 18 * 3_600_000, most: 30 * 3_600_000 };
 /** Orchestrators kill a process some seconds after it was told to stop. */
 const DRAIN_MS = 5_000;
 
@@ -33,7 +39,7 @@ export class DurableTier implements AsyncDisposable {
   readonly #objects: S3Objects;
   readonly #closing = new AbortController();
   readonly #options: DurableTierOptions;
-  #sweep: Promise<void> | undefined;
+  #sweeps: Promise<void> | undefined;
 
   private constructor(objects: S3Objects, region: string, options: DurableTierOptions) {
     const { prefix, blobs, bytesPerSecond, key, events, upstreams, endpoint } = options;
@@ -64,20 +70,27 @@ export class DurableTier implements AsyncDisposable {
   /** Begins to copy blobs. @param open opens a complete blob of the local store */
   copyFrom(open: (digest: Digest) => Promise<StoredContent | undefined>): void {
     this.blobs?.copyFrom(open);
-    this.#sweep ??= this.#abortOldUploads();
+    this.#sweeps ??= this.#sweepUploads();
   }
 
   /**
-   * The request for unfinished uploads also shows at once whether the bucket can be used. Failures are
-   * counted and logged.
+   * Aborts what dead processes have left, now and once a day. The first request also shows at once whether
+   * the bucket can be used. Failures are counted and logged.
    */
-  async #abortOldUploads(): Promise<void> {
-    const { prefix, logger } = this.#options;
-    try {
-      await this.#objects.abortOldUploads(`${prefix}blobs/`, OLD_UPLOAD_MS, this.#closing.signal);
-    } catch (error) {
-      if (!this.#closing.signal.aborted) logger.debug({ err: error }, 'unfinished uploads remain');
-    }
+  async #sweepUploads(): Promise<void> {
+    const { prefix, logger, pause = pauseUnheld } = this.#options;
+    const { signal } = this.#closing;
+    while (!signal.aborted)
+      try {
+        await this.#objects
+          .abortOldUploads(`${prefix}blobs/`, OLD_UPLOAD_MS, signal)
+          .catch((error: unknown) => {
+            if (!signal.aborted) logger.debug({ err: error }, 'unfinished uploads remain');
+          });
+        await pause(SWEEP_MS.least + Math.random() * (SWEEP_MS.most - SWEEP_MS.least), signal);
+      } catch (error) {
+        if (!signal.aborted) throw error;
+      }
   }
 
   /** Writes what waits, for some seconds at most. */
@@ -85,7 +98,11 @@ export class DurableTier implements AsyncDisposable {
     const queues = [this.records, ...(this.blobs === undefined ? [] : [this.blobs])];
     await Promise.all(queues.map((queue) => queue.drain(DRAIN_MS)));
     this.#closing.abort(new DOMException('the proxy is being stopped', 'AbortError'));
-    await Promise.all([this.#sweep, ...queues.map((queue) => queue[Symbol.asyncDispose]())]);
+    await Promise.all([this.#sweeps, ...queues.map((queue) => queue[Symbol.asyncDispose]())]);
     await this.#objects[Symbol.asyncDispose]();
   }
+}
+
+async function pauseUnheld(ms: number, signal: AbortSignal): Promise<void> {
+  await sleep(ms, undefined, { signal, ref: false });
 }

@@ -38,6 +38,8 @@ const MAX_KNOWN = 50_000;
 const ABSENT_MS = 30_000;
 /** A rule of the bucket may delete the blob at any time. */
 const THERE_MS = 3_600_000;
+/** Clients that are sent to a blob that is gone fail. */
+const LOCATED_MS = 60_000;
 
 /** Blobs in the object store, by digest: read by fills before they ask the upstream, and written behind. */
 export class DurableBlobs implements BlobTier, AsyncDisposable {
@@ -110,7 +112,7 @@ export class DurableBlobs implements BlobTier, AsyncDisposable {
     const { objects } = this.#deps;
     const name = this.#nameOf(digest);
     try {
-      if (this.#lately(digest) !== 'there') {
+      if (this.#lately(digest, LOCATED_MS) !== 'there') {
         const found = await objects.stat(name, signal);
         this.#note(digest, found === undefined ? 'absent' : 'there');
         if (found === undefined) return undefined;
@@ -175,10 +177,10 @@ export class DurableBlobs implements BlobTier, AsyncDisposable {
     this.#wrong.delete(digest);
   }
 
-  #lately(digest: Digest): Known['is'] | undefined {
+  #lately(digest: Digest, thereMs = THERE_MS): Known['is'] | undefined {
     const known = this.#known.get(digest);
     if (known === undefined) return undefined;
-    const validMs = known.is === 'there' ? THERE_MS : ABSENT_MS;
+    const validMs = known.is === 'there' ? thereMs : ABSENT_MS;
     return this.#now() - known.atMs < validMs ? known.is : undefined;
   }
 

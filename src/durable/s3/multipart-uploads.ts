@@ -1,4 +1,6 @@
+import type { ConditionalWrites } from './conditional-writes.ts';
 import { digestHex, digestOfLarge } from '../../core/digest.ts';
+import { SpandrelError } from '../../core/errors.ts';
 import { steadyNow } from '../../core/steady-now.ts';
 import { mapBounded } from '../../core/work/map-bounded.ts';
 import { TimeLimit } from '../../core/work/time-limit.ts';
@@ -11,6 +13,7 @@ import type { StoreGate } from './store-gate.ts';
 export interface MultipartUploadsDeps {
   readonly api: S3Api;
   readonly gate: StoreGate;
+  readonly conditional: ConditionalWrites;
   readonly partBytes?: number | undefined;
   readonly events: Events;
 }
@@ -38,13 +41,11 @@ export class MultipartUploads {
    * wants the whole upload again.
    */
   async write(name: string, content: LargeContent, signal: AbortSignal): Promise<WriteOutcome> {
-    for (let attempt = 1; ; attempt++) {
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       const outcome = await this.#upload(name, content, signal);
       if (outcome !== 'conflict') return outcome;
-      if (attempt < MAX_ATTEMPTS) continue;
-      const found = await this.#deps.gate.run('stat', signal, () => this.#deps.api.stat(name, signal));
-      if (found === content.sizeBytes) return 'exists';
     }
+    throw new SpandrelError('UPSTREAM_PROTOCOL', 'object store: other writers of the object interfere');
   }
 
   async #upload(
@@ -52,13 +53,15 @@ export class MultipartUploads {
     content: LargeContent,
     signal: AbortSignal,
   ): Promise<WriteOutcome | 'conflict'> {
-    const { api, gate, events } = this.#deps;
+    const { api, gate, conditional, events } = this.#deps;
     const id = await gate.run('part', signal, () => api.beginUpload(name, signal));
     try {
       const parts = await this.#sendParts(name, id, content, signal);
       const outcome = await gate.run('put', signal, async (): Promise<WriteOutcome | 'conflict'> => {
         try {
-          await api.completeUpload(name, { UploadId: id, parts }, signal);
+          await conditional.run((ifAbsent) =>
+            api.completeUpload(name, { UploadId: id, parts, ifAbsent }, signal),
+          );
           return 'written';
         } catch (error) {
           if (hasStatus(error, 412)) return 'exists';
@@ -113,10 +116,10 @@ export class MultipartUploads {
 
   /** Failures are ignored: unfinished uploads are looked for later, and a rule of the bucket ends them. */
   async #abort(name: string, id: string): Promise<void> {
-    const { api, gate } = this.#deps;
+    const { gate } = this.#deps;
     using limit = new TimeLimit(ABORT_MS);
     try {
-      await gate.run('delete', limit.signal, () => api.abortUpload(name, id, limit.signal));
+      await gate.run('delete', limit.signal, () => this.#abortIfThere(name, id, limit.signal));
     } catch {
       // It was counted.
     }
@@ -128,7 +131,20 @@ export class MultipartUploads {
     const uploads = await gate.run('list', signal, () => api.listUploads(prefix, signal));
     events.durable.responded('list', 'ok');
     const old = uploads.filter(({ begunAtMs }) => steadyNow() - begunAtMs >= ageMs);
-    for (const { name, id } of old) await gate.run('delete', signal, () => api.abortUpload(name, id, signal));
-    if (old.length > 0) events.durable.uploadsAborted(old.length);
+    let aborted = 0;
+    for (const { name, id } of old)
+      if (await gate.run('delete', signal, () => this.#abortIfThere(name, id, signal))) aborted++;
+    if (aborted > 0) events.durable.uploadsAborted(aborted);
+  }
+
+  /** @returns false if another replica has aborted it */
+  async #abortIfThere(name: string, id: string, signal: AbortSignal): Promise<boolean> {
+    try {
+      await this.#deps.api.abortUpload(name, id, signal);
+      return true;
+    } catch (error) {
+      if (hasStatus(error, 404)) return false;
+      throw error;
+    }
   }
 }

@@ -125,16 +125,17 @@ export async function openS3Api(place: S3Place, { connectMs, requestMs, retries 
         throw new SpandrelError('UPSTREAM_PROTOCOL', 'object store: a part without an ETag');
       return { PartNumber: part.PartNumber, ETag, ChecksumSHA256: checksumOf(sha256).ChecksumSHA256 };
     },
-    /** Makes the object of its parts, if there is none of the name. */
+    /** Makes the object of its parts. @param upload `ifAbsent`: if there is none of the name */
     async completeUpload(
       Key: string,
-      { UploadId, parts }: { UploadId: string; parts: readonly UploadedPart[] },
+      { UploadId, parts, ifAbsent }: { UploadId: string; parts: readonly UploadedPart[]; ifAbsent: boolean },
       abortSignal: AbortSignal,
     ): Promise<void> {
       const Parts = parts.map(({ ChecksumSHA256, ...part }) =>
         ChecksumSHA256 === undefined ? part : { ...part, ChecksumSHA256 },
       );
-      const upload = { Bucket, Key, UploadId, MultipartUpload: { Parts }, IfNoneMatch: '*' };
+      const condition = ifAbsent ? { IfNoneMatch: '*' } : {};
+      const upload = { Bucket, Key, UploadId, MultipartUpload: { Parts }, ...condition };
       await client.send(new sdk.CompleteMultipartUploadCommand(upload), { abortSignal });
     },
     async abortUpload(Key: string, UploadId: string, abortSignal: AbortSignal): Promise<void> {

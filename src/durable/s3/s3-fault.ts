@@ -72,8 +72,13 @@ const BY_CODE: Readonly<Record<string, Row>> = {
   UND_ERR_HEADERS_TIMEOUT: TIMEOUT,
   UND_ERR_BODY_TIMEOUT: TIMEOUT,
   ETIMEDOUT: TIMEOUT,
+  // The SDK names these `TimeoutError`.
+  ECONNRESET: UNREACHABLE,
+  EPIPE: UNREACHABLE,
   UND_ERR_RES_CONTENT_LENGTH_MISMATCH: UNREACHABLE,
 };
+
+const NOT_IMPLEMENTED = 501;
 
 const ERROR_CODES: Readonly<Partial<Record<DurableOutcome, ErrorCode>>> = {
   denied: 'UPSTREAM_CREDENTIALS_REFUSED',
@@ -133,6 +138,8 @@ function rowOf(status: number | undefined, codes: readonly string[]): Row {
   if (status === 429) return THROTTLED;
   // To HEAD, S3 responds so if the session has expired, without a body that says it.
   if (status === 400 && !codes.some((code) => isNamed(code))) return CREDENTIALS;
+  // It fails at what it does not know, not at everything.
+  if (status === NOT_IMPLEMENTED) return ['refused', 'the store does not know a request'];
   if (status >= 500) return ['unavailable', 'the store fails'];
   if (status === 401 || status === 403) return DENIED;
   if (status >= 300 && status < 400) return WRONG_BUCKET;
@@ -142,4 +149,12 @@ function rowOf(status: number | undefined, codes: readonly string[]): Row {
 /** True for a response of the store with this status. */
 export function hasStatus(error: unknown, status: number): boolean {
   return error instanceof Error && describe(error).status === status;
+}
+
+/** True if the store says that it does not know what a request asks for. */
+export function isNotImplemented(error: unknown): boolean {
+  return (
+    hasStatus(error, NOT_IMPLEMENTED) ||
+    (error instanceof Error && describe(error).codes.includes('NotImplemented'))
+  );
 }

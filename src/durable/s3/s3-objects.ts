@@ -4,6 +4,7 @@ import { digestHex, digestOfLarge } from '../../core/digest.ts';
 import type { CircuitOptions } from '../../core/work/circuit-breaker.ts';
 import type { Events } from '../../telemetry/events.ts';
 import type { LargeContent, ObjectStore, WriteOptions, WriteOutcome } from '../objects/object-store.ts';
+import { ConditionalWrites } from './conditional-writes.ts';
 import { MultipartUploads } from './multipart-uploads.ts';
 import { ObjectReads, type ReadTimeouts } from './object-reads.ts';
 import { openS3Api, type S3Api, type S3Place, type S3Timeouts } from './s3-api.ts';
@@ -24,7 +25,6 @@ const CIRCUIT: CircuitOptions = { failures: 3, openMs: 10_000 };
 /** Another writer of the same object is at work. */
 const CONFLICT = 409;
 const EXISTS = 412;
-const NOT_IMPLEMENTED = 501;
 const MAX_CONFLICTS = 3;
 
 /** The objects of a bucket: written and signed with the AWS SDK, read from signed URLs. */
@@ -34,8 +34,7 @@ export class S3Objects implements ObjectStore, AsyncDisposable {
   readonly #reads: ObjectReads;
   readonly #uploads: MultipartUploads;
   readonly #events: Events;
-  /** Some stores do not know conditional writes. */
-  #knowsConditions = true;
+  readonly #conditional = new ConditionalWrites();
 
   private constructor(api: S3Api, options: S3ObjectsOptions) {
     const { events, circuit = CIRCUIT, reads, partBytes } = options;
@@ -43,7 +42,13 @@ export class S3Objects implements ObjectStore, AsyncDisposable {
     this.#events = events;
     this.#gate = new StoreGate({ circuit, events });
     this.#reads = new ObjectReads({ api, gate: this.#gate, timeouts: reads, events });
-    this.#uploads = new MultipartUploads({ api, gate: this.#gate, partBytes, events });
+    this.#uploads = new MultipartUploads({
+      api,
+      gate: this.#gate,
+      conditional: this.#conditional,
+      partBytes,
+      events,
+    });
   }
 
   /** @throws SpandrelError CONFIG_INVALID if nothing says the region */
@@ -101,14 +106,13 @@ export class S3Objects implements ObjectStore, AsyncDisposable {
     const outcome = await this.#gate.run('put', signal, async (): Promise<WriteOutcome> => {
       for (let conflicts = 0; ; conflicts++)
         try {
-          const isConditional = ifAbsent && this.#knowsConditions;
-          await this.#api.put(name, { Body: bytes, sha256: hash, ifAbsent: isConditional }, signal);
+          const put = (isConditional: boolean): Promise<void> =>
+            this.#api.put(name, { Body: bytes, sha256: hash, ifAbsent: isConditional }, signal);
+          await (ifAbsent ? this.#conditional.run(put) : put(false));
           return 'written';
         } catch (error) {
           if (hasStatus(error, EXISTS)) return 'exists';
-          if (hasStatus(error, NOT_IMPLEMENTED) && ifAbsent && this.#knowsConditions)
-            this.#knowsConditions = false;
-          else if (!hasStatus(error, CONFLICT) || conflicts >= MAX_CONFLICTS) throw error;
+          if (!hasStatus(error, CONFLICT) || conflicts >= MAX_CONFLICTS) throw error;
         }
     });
     this.#events.durable.responded('put', outcome === 'written' ? 'ok' : 'exists');

@@ -8,6 +8,11 @@ import type { RegistryResponse } from './registry-response.ts';
 export function redirectResponse(url: URL, digest: Digest): RegistryResponse {
   return {
     status: 307,
-    headers: { location: url.href, 'docker-content-digest': digest, 'content-length': 0 },
+    headers: {
+      location: url.href,
+      'docker-content-digest': digest,
+      'cache-control': 'no-store',
+      'content-length': 0,
+    },
   };
 }

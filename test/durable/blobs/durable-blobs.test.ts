@@ -165,6 +165,15 @@ describe('blobs in the durable tier', () => {
     expect(objects.asked.filter((request) => request.startsWith('stat'))).toHaveLength(2);
   });
 
+  it('have no URL a minute after a rule of the bucket has deleted them', async () => {
+    const { objects, blobs, clock } = openBlobs();
+    objects.objects.set(NAME, BYTES);
+    expect(await blobs.locate('hub', DIGEST, never)).toBeDefined();
+    objects.objects.clear();
+    clock.now = 60_001;
+    expect(await blobs.locate('hub', DIGEST, never)).toBeUndefined();
+  });
+
   it('end with the signal of the fill', async () => {
     const { blobs } = openBlobs();
     await expect(blobs.fetch(BLOB, undefined, AbortSignal.abort(new Error('over')))).rejects.toThrow('over');

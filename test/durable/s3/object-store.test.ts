@@ -16,8 +16,6 @@ import { MemoryObjects } from '../../helpers/upstreams/memory-objects.ts';
 import { MotoBucket } from '../../helpers/upstreams/moto-bucket.ts';
 
 const PART_BYTES = 128 * 1024;
-/** For moto, all uploads began in 2010. */
-const YEAR_MS = 365 * 24 * 3_600_000;
 const bucket = cleanup.use(await MotoBucket.start());
 const faults = cleanup.use(await FaultProxy.start(bucket.url));
 const never = new AbortController().signal;
@@ -308,48 +306,6 @@ it('a store that fails is left alone, and probed after a while', async () => {
   expect(await isThere()).toBe(true);
   expect(store.gate.isOpen).toBe(false);
   vi.restoreAllMocks();
-});
-
-describe('an upload in parts', () => {
-  const bytes = randomBlob(2 * PART_BYTES + 5, 7);
-
-  it('that fails is aborted: nothing of it is left', async () => {
-    const store = await openS3();
-    faults.fault = ({ method, url = '' }) =>
-      method === 'PUT' && url.includes('partNumber=2')
-        ? { kind: 'status', status: 400, code: 'BadDigest' }
-        : PASS;
-    await expect(store.writeLarge('broken', contentOf(bytes), never)).rejects.toSatisfy((error) =>
-      isSpandrelError(error, 'UPSTREAM_PROTOCOL'),
-    );
-    expect(await bucket.uploads()).toEqual([]);
-    expect(await bucket.get('broken')).toBeUndefined();
-  });
-
-  it('whose end meets another writer is done again from the beginning', async () => {
-    const store = await openS3();
-    let conflicts = 1;
-    faults.fault = ({ method, url = '' }) =>
-      method === 'POST' && url.includes('uploadId=') && conflicts-- > 0
-        ? { kind: 'status', status: 409, code: 'ConditionalRequestConflict' }
-        : PASS;
-    expect(await store.writeLarge('conflict', contentOf(bytes), never)).toBe('written');
-    expect(faults.seen.filter((request) => /^POST .*\?uploads/.test(request))).toHaveLength(2);
-    expect(faults.seen.filter((request) => request.includes('partNumber=1'))).toHaveLength(2);
-    expect((await bucket.get('conflict'))?.equals(bytes)).toBe(true);
-    expect(await bucket.uploads()).toEqual([]);
-  });
-
-  it('of a process that has died is found and aborted later', async () => {
-    const store = await openS3();
-    await bucket.beginUpload('dead/blobs/one');
-    await bucket.beginUpload('other/blobs/one');
-    await store.abortOldUploads('dead/', 100 * YEAR_MS, never);
-    expect(await bucket.uploads()).toHaveLength(2);
-    await store.abortOldUploads('dead/', 0, never);
-    expect(await bucket.uploads()).toEqual(['other/blobs/one']);
-    await store.abortOldUploads('other/', 0, never);
-  });
 });
 
 it('the SDK signs the hash that it is given, and computes none', async () => {

@@ -11,6 +11,7 @@ import { member, tarOf } from '../../helpers/layers/tar-members.ts';
 import { runProgram } from '../../helpers/programs.ts';
 import { proxyWith } from '../../helpers/proxy-with.ts';
 import type { RunningApp } from '../../helpers/running-app.ts';
+import { noteSecret } from '../../helpers/secrets.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 import { setAwsEnvironment, STATIC_KEYS } from '../../helpers/upstreams/aws-environment.ts';
 import { ContainerdDaemon } from '../../helpers/upstreams/containerd-daemon.ts';
@@ -71,6 +72,10 @@ describe('with redirect.blobs: whole', () => {
   it('a whole blob that the bucket has is read from there', async () => {
     const { status, headers, body } = await requestBlob(app, layer);
     expect([status, body.byteLength, headers['docker-content-digest']]).toEqual([307, 0, layer]);
+    // The URL is valid for minutes, and must not be in any log.
+    expect(headers['cache-control']).toBe('no-store');
+    const { searchParams } = new URL(headers['location'] ?? '');
+    noteSecret('signature of a URL', searchParams.get('X-Amz-Signature') ?? '');
     const content = await fetch(headers['location'] ?? '');
     expect(sha256(Buffer.from(await content.arrayBuffer()))).toBe(layer);
   });
