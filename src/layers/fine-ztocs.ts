@@ -7,7 +7,7 @@ import { ZtocFlights } from './ztoc-flights.ts';
 
 export interface FineZtocsDeps extends Pick<
   IndexBuildDeps,
-  'blobs' | 'files' | 'pool' | 'engine' | 'readSpanBytes' | 'limits' | 'events'
+  'blobs' | 'files' | 'pool' | 'engine' | 'readSpanBytes' | 'limits' | 'replicas' | 'events'
 > {
   /** Of gzip layers. */
   readonly ztocFiles: TarZtocFiles;
@@ -23,7 +23,8 @@ export class FineZtocs implements AsyncDisposable {
 
   constructor(deps: FineZtocsDeps) {
     this.#deps = deps;
-    this.#flights = new ZtocFlights(deps.ztocFiles, deps.events);
+    const { ztocFiles: files, replicas, events } = deps;
+    this.#flights = new ZtocFlights({ files, replicas, events });
   }
 
   /** A stored one. @throws SpandrelError STORE_FAILED, STORE_FULL */

@@ -43,7 +43,7 @@ export class TarZtocs implements AsyncDisposable {
 
   constructor(deps: TarZtocsDeps) {
     this.#deps = deps;
-    this.#flights = new ZtocFlights(deps.files, deps.events);
+    this.#flights = new ZtocFlights(deps);
   }
 
   /** A stored one. @throws SpandrelError STORE_FAILED, STORE_FULL */
@@ -62,20 +62,7 @@ export class TarZtocs implements AsyncDisposable {
     spanBytes: number,
     signal?: AbortSignal,
   ): Promise<TarZtoc> {
-    return this.#flights.ensure(layer, spanBytes, () => this.#obtain(layer, index, spanBytes), signal);
-  }
-
-  /** The zTOC that another replica builds, else one that is built here. */
-  async #obtain(layer: AuthorizedLayer, index: LayerIndex, spanBytes: number): Promise<TarZtoc> {
-    const { replicas, files } = this.#deps;
-    const build = (): Promise<TarZtoc> => this.#build(layer, index, spanBytes);
-    if (replicas === undefined) return build();
-    const find = (): Promise<TarZtoc | undefined> => files.find(layer.digest, spanBytes);
-    const { signal } = this.#flights;
-    const name = files.sharedKey(layer.digest, spanBytes);
-    // Its readers wait for all of it.
-    const hurry = new AbortController().signal;
-    return replicas.builds.run({ name, isLate: false, find, build, hurry, signal });
+    return this.#flights.ensure(layer, spanBytes, () => this.#build(layer, index, spanBytes), signal);
   }
 
   async #build(layer: AuthorizedLayer, index: LayerIndex, spanBytes: number): Promise<TarZtoc> {

@@ -50,7 +50,8 @@ export class Replicas implements AsyncDisposable {
     const self = (): string => members.id;
     const leases = new Leases({ coordination, self, group: seal.group, ttlSeconds });
     const client = new PeerClient({ seal, self, connect });
-    this.builds = new SharedBuilds({ leases, events });
+    const isMember = async (id: string): Promise<boolean> => (await members.find(id)) !== undefined;
+    this.builds = new SharedBuilds({ leases, isMember, events });
     this.#members = members;
     this.#blobs = new PeerBlobs({ leases, members, client, requestedName, events });
   }

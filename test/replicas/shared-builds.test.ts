@@ -1,10 +1,13 @@
 import { beforeAll, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
+import { HeldLease } from '../../src/replicas/held-lease.ts';
 import { SharedBuilds } from '../../src/replicas/shared-builds.ts';
 import { Events } from '../../src/telemetry/events.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
+import { gzipped, pullManifest } from '../helpers/images/inflated-image.ts';
+import { member, tarOf } from '../helpers/layers/tar-members.ts';
 import { tarArchive } from '../helpers/layers/tar-blocks.ts';
 import { randomBlob } from '../helpers/layers/random-blob.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
@@ -31,16 +34,33 @@ class Thing {
   /** The build ends when this does. */
   gate: Promise<unknown> = Promise.resolve();
   isShared = true;
+  whenSought: () => Promise<void> = () => Promise.resolve();
+  /** A part of the build. */
+  during: () => Promise<void> = () => Promise.resolve();
 
   /** What the replica gets. */
-  async get({ leases }: LeaseReplica, { hurry = NEVER, signal = NEVER } = {}): Promise<string> {
-    return new SharedBuilds({ leases, events: new Events(collectingLogger()) }).run({
+  async get(
+    { leases }: LeaseReplica,
+    {
+      hurry = NEVER,
+      signal = NEVER,
+      isMember = true,
+      maxWaitMs = 60_000,
+    }: { hurry?: AbortSignal; signal?: AbortSignal; isMember?: boolean; maxWaitMs?: number } = {},
+  ): Promise<string> {
+    const events = new Events(collectingLogger());
+    const builds = new SharedBuilds({ leases, isMember: () => Promise.resolve(isMember), maxWaitMs, events });
+    return builds.run({
       name: this.name,
       isLate: false,
-      find: async () => this.shared,
+      find: async () => {
+        await this.whenSought();
+        return this.shared;
+      },
       build: async () => {
         const built = `build ${++this.builds}`;
         await this.gate;
+        await this.during();
         if (this.isShared) this.shared = built;
         return built;
       },
@@ -77,6 +97,66 @@ it('each replica builds what the shared tier cannot take', async () => {
   expect(thing.builds).toBe(3);
 });
 
+it('who twice finds nothing of what others have built waits for no third one', async () => {
+  const [first, second, waiting] = (await connect(3)) as [LeaseReplica, LeaseReplica, LeaseReplica];
+  const thing = new Thing();
+  await first.leases.end(thing.name, undefined, 'done');
+  const held: HeldLease[] = [];
+  let finds = 0;
+  thing.whenSought = async () => {
+    finds++;
+    // Before the seeker can, another one begins to build.
+    const { leases } = finds === 1 ? second : first;
+    const state = await leases.look(thing.name);
+    const taken = state && (await leases.takeOver(thing.name, state, state.holders));
+    held.push(new HeldLease(leases, thing.name, taken?.fence ?? ''));
+    expect(taken?.kind).toBe('mine');
+  };
+  const getting = thing.get(waiting);
+  await expect.poll(() => held.length).toBe(1);
+  await held[0]?.end('done');
+  expect(await getting).toBe('build 1');
+  expect(finds).toBe(2);
+  await held[1]?.end('undone');
+});
+
+it('a thing that cannot be built fails once on each replica', async () => {
+  const thing = new Thing();
+  thing.during = () => Promise.reject(new Error('no such layer'));
+  const all = await Promise.allSettled((await connect(5)).map((replica) => thing.get(replica)));
+  expect(all.map(({ status }) => status)).toEqual(all.map(() => 'rejected'));
+  expect(thing.builds).toBe(5);
+});
+
+it('who only writes to Redis keeps nobody from building, for ever or as a replica that is none', async () => {
+  const [writer, other] = (await connect(2)) as [LeaseReplica, LeaseReplica];
+  const pretend = async (thing: Thing): Promise<HeldLease> =>
+    new HeldLease(writer.leases, thing.name, (await writer.leases.claim(thing.name))?.fence ?? '');
+  const [first, second] = [new Thing(), new Thing()];
+  const leases = [await pretend(first), await pretend(second)];
+  expect(await first.get(other, { isMember: false })).toBe('build 1');
+  expect(await second.get(other, { maxWaitMs: 500 })).toBe('build 1');
+  for (const lease of leases) await lease.end('undone');
+});
+
+it('who takes a lease while somebody hurries holds it during the build', async () => {
+  const [first, second] = (await connect(2)) as [LeaseReplica, LeaseReplica];
+  const thing = new Thing();
+  const hurry = new AbortController();
+  hurry.abort();
+  const { promise, resolve } = Promise.withResolvers<void>();
+  thing.gate = promise;
+  const building = thing.get(first, { hurry: hurry.signal });
+  await expect.poll(() => thing.builds).toBe(1);
+  const waiting = thing.get(second);
+  const silent = async (): Promise<number> => (await second.leases.look(thing.name))?.silentMs ?? 0;
+  // It shows signs of life.
+  await expect.poll(silent).toBeGreaterThan(100);
+  await expect.poll(silent).toBeLessThan(100);
+  resolve();
+  expect([await building, await waiting]).toEqual(['build 1', 'build 1']);
+});
+
 it('the failure of one replica is not that of another', async () => {
   const [first, second] = (await connect(2)) as [LeaseReplica, LeaseReplica];
   const thing = new Thing();
@@ -91,11 +171,15 @@ it('the failure of one replica is not that of another', async () => {
   expect(await waiting).toBe('build 2');
 });
 
-it('a replica that shows no sign of life is waited for a second', async () => {
-  const [dead, alive] = (await connect(2)) as [LeaseReplica, LeaseReplica];
+it('a replica that freezes in a build is waited for a second, and may wake up later', async () => {
+  const [frozen, other, third] = (await connect(3)) as [LeaseReplica, LeaseReplica, LeaseReplica];
   const thing = new Thing();
-  expect((await dead.leases.claim(thing.name))?.kind).toBe('mine');
-  expect(await thing.get(alive)).toBe('build 1');
+  const held = await frozen.leases.claim(thing.name);
+  expect(await thing.get(other)).toBe('build 1');
+  // It ends a lease that is not its own any more.
+  await frozen.leases.end(thing.name, held?.fence, 'done');
+  expect(await thing.get(third)).toBe('build 1');
+  expect(thing.builds).toBe(1);
 });
 
 it('who is in a hurry builds at once, and who is stopped waits no longer', async () => {
@@ -145,4 +229,24 @@ it('each layer of an image that three replicas pull at once is indexed once', as
     .filter(({ method, path }) => method === 'GET' && digests.some((digest) => path.endsWith(digest)))
     .reduce((sum, { bytesSent }) => sum + bytesSent, 0);
   expect(sent).toBeLessThanOrEqual(1.01 * size);
+});
+
+it('a zTOC of finer spans is made by one of the replicas that need it at once', async () => {
+  const upstream = cleanup.use(await ImageUpstream.start());
+  const tar = tarOf(member({ name: 'usr/lib/a', data: Buffer.from(randomBlob(1_000_000, 3)) }));
+  await upstream.addImage('app', [gzipped(tar)]);
+  const environment = {
+    SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
+    SPANDREL_INDEX_V2_FORM: 'lean',
+    SPANDREL_INDEX_BOOT_LAYER: 'next',
+    SPANDREL_INDEX_LEARN_SPAN_BYTES: '128KiB',
+    SPANDREL_INDEX_HOLD_MS: '600000',
+  };
+  const replicas = await startReplicas(3, upstream, redis, { environment });
+  const pulled = await Promise.all(replicas.map((app) => pullManifest(app, 'latest', { repository: 'app' })));
+  expect(new Set(pulled.map(({ digest }) => digest)).size).toBe(1);
+  const counts = replicas.map((app) => app.metric('spandrel_inflate_bytes_total{engine="wasm"}'));
+  const inflated = (await Promise.all(counts)).reduce((sum, count) => sum + count, 0);
+  // Once for the index, and once more for the other spans.
+  expect(inflated / tar.byteLength).toBe(2);
 });
