@@ -208,7 +208,7 @@ export async function createApp(
     new Manifests({
       store: manifestStore,
       proofs,
-      sharedTags: new SharedTags(redis),
+      sharedTags: new SharedTags(redis, { negativeAgeMs }),
       lasting: durable.lasting,
       tags: files.open('tag', { durable: false }),
       knownLayers,

@@ -1,5 +1,5 @@
 import type { BlobStore } from './blobs/blob-store.ts';
-import type { ByteCache } from './cache/byte-cache.ts';
+import type { RedisCache } from './cache/redis-cache.ts';
 import { BlobContents, type BlobContentsDeps } from './images/contents/blob-contents.ts';
 import { BootContents, type BootContentsDeps } from './images/contents/boot-contents.ts';
 import { LayerContents, type LayerContentsDeps } from './images/contents/layer-contents.ts';
@@ -27,7 +27,7 @@ export type CreateContentsDeps = Omit<
   readonly replicas: Replicas | undefined;
   readonly redirect: Pick<BlobRedirectsDeps, 'mode' | 'locate'>;
   /** Where replicas note what they have sent to a node. */
-  readonly shared: ByteCache | undefined;
+  readonly shared: RedisCache | undefined;
   /** `cache.memoryBytes`. */
   readonly memoryBytes: number;
 };

@@ -1,4 +1,4 @@
-import type { ByteCache } from './cache/byte-cache.ts';
+import type { RedisCache } from './cache/redis-cache.ts';
 import { AutomaticPublications } from './images/operations/automatic-publications.ts';
 import { ImageJobs, type ImageJobsDeps } from './images/operations/image-jobs.ts';
 import { ImagePublisher, type ImagePublisherDeps } from './images/operations/image-publisher.ts';
@@ -9,7 +9,7 @@ import { type JobReplicas, SharedJobs } from './images/operations/shared-jobs.ts
 export type CreateImageJobsDeps = Omit<ImageJobsDeps, 'publisher' | 'ownPushes' | 'sharedJobs'> &
   ImagePublisherDeps & {
     /** Where replicas note their jobs and pushes. */
-    readonly shared: ByteCache | undefined;
+    readonly shared: RedisCache | undefined;
     readonly replicas: JobReplicas | undefined;
   };
 

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { BlobStore } from './blobs/blob-store.ts';
 import type { RecordsOptions } from './blobs/shelves/record-file.ts';
 import type { ByteCache } from './cache/byte-cache.ts';
+import type { NoteRedis } from './cache/shared-notes.ts';
 import type { Patience } from './cache/patience.ts';
 import type { Config } from './config/config-keys.ts';
 import { steadyNow } from './core/steady-now.ts';
@@ -24,7 +25,7 @@ export interface CreateProofsDeps extends RecordsOptions {
   /** Where replicas share what lasts. */
   readonly shared: ByteCache | undefined;
   /** Where they share proofs while Redis keeps them. */
-  readonly redis: ByteCache | undefined;
+  readonly redis: NoteRedis | undefined;
   /** Where proofs outlive Redis. */
   readonly records: LastingRecords | undefined;
   readonly patience: Patience;
@@ -45,7 +46,7 @@ export function createProofs(
   const proofs = new BlobProofs({
     table,
     deliveries,
-    sharedProofs: new SharedProofs({ redis, lasting }),
+    sharedProofs: new SharedProofs({ redis, lifetimeMs, lasting }),
     deliveryCheck: new DeliveryCheck({ deliveries, blobs, indexes }),
     lifetimeMs,
     patience,

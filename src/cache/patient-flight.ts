@@ -24,6 +24,11 @@ export class PatientFlight<T> implements AsyncDisposable {
     this.#patience = patience;
   }
 
+  /** Whether a caller would get the result of work that began before. */
+  isRunning(key: string): boolean {
+    return this.#running.has(key);
+  }
+
   /**
    * The result of `work`, or of work with the same key that already runs. `signal` ends the wait of this
    * caller only.

@@ -1,3 +1,5 @@
+import { createHmac } from 'node:crypto';
+
 import { Cluster, Redis } from 'ioredis';
 
 import { nodeErrorCode } from '../core/node-error-code.ts';
@@ -6,6 +8,7 @@ import type { Events } from '../telemetry/events.ts';
 import type { RedisOp } from '../telemetry/replicas/redis-events.ts';
 import type { ByteCache, CacheHit } from './byte-cache.ts';
 import { parseRedisUrl, type RedisAddress } from './redis-address.ts';
+import { COMMAND_TIMEOUT_MS, RedisHealth } from './redis-health.ts';
 import type { RedisScript } from './redis-script.ts';
 import { ValueSeal } from './value-seal.ts';
 
@@ -14,18 +17,13 @@ import { ValueSeal } from './value-seal.ts';
  * read each other's.
  */
 const KEY_PREFIX = 'spandrel:1:';
-/**
- * Part of the keys of sealed values, so that replicas with and without a seal key do not read each other's.
- */
-const SEALED = 'sealed:';
+const GROUP_CHARACTERS = 12;
 /** Larger values would delay the other commands of a connection. */
 const MAX_VALUE_BYTES = 64 * 2 ** 20;
 const CONNECT_TIMEOUT_MS = 2000;
-/** Beyond this, reading the bytes from disk is faster. */
-const COMMAND_TIMEOUT_MS = 1000;
 const MAX_RECONNECT_DELAY_MS = 2000;
-/** Message of the client library. */
-const TIMED_OUT = 'Command timed out';
+/** How often a Redis that is read-only since a failover is left for the new one behind the same name. */
+const LEAVE_READ_ONLY_MS = 5000;
 /** {@link RedisCache.fault} of a single Redis that is configured as a cluster. */
 export const NO_CLUSTER = 'no cluster';
 /** Name of the client library's errors for error replies. */
@@ -63,36 +61,50 @@ export interface RedisDescription {
  */
 export class RedisCache implements ByteCache, AsyncDisposable {
   readonly #redis: Redis | Cluster;
-  readonly #ttlSeconds: number;
+  /** How long Redis keeps what is written. */
+  readonly ttlSeconds: number;
   readonly #events: Events;
   readonly #seal: ValueSeal | undefined;
+  readonly #prefix: string;
+  readonly #health: RedisHealth;
   #fault: string | undefined;
   #refusal: string | undefined;
   /** Logged since the connection was lost: a refused password shows only when Redis is back. */
   readonly #causes = new Set<string>();
-  /** It did not respond in time: commands fail at once until it responds to a PING. */
-  #isSilent = false;
   #isAsking = false;
   #closing = false;
 
   constructor(deps: RedisCacheDeps) {
-    this.#ttlSeconds = deps.ttlSeconds;
+    this.ttlSeconds = deps.ttlSeconds;
     this.#events = deps.events;
     this.#seal = deps.key && new ValueSeal(deps.key);
     const address = parseRedisUrl(deps.url, deps);
-    this.#redis = deps.cluster ? openCluster(address) : new Redis({ ...address, ...COMMON, retryStrategy });
+    this.#prefix = deps.key === undefined ? KEY_PREFIX : `${KEY_PREFIX}${groupOf(deps.key)}:`;
+    this.#health = new RedisHealth((sickness) => {
+      if (sickness === undefined) this.#recover();
+      else this.#lose(sickness, `it does not respond in time: ${sickness}`);
+    });
+    this.#redis = deps.cluster ? openCluster(address) : openSingle(address);
     this.#redis.on('ready', () => {
-      this.#fault = undefined;
-      this.#causes.clear();
-      this.#events.redis.connected();
+      this.#health.reset();
+      this.#recover();
     });
     this.#redis.on('error', (error: Error) => {
       this.#events.limits.failed(error);
-      const cause = causeOf(error);
-      this.#events.redis.unreachable(firstCause(error).message, !this.#causes.has(cause));
-      this.#causes.add(cause);
-      this.#fault = cause;
+      this.#lose(causeOf(error), firstCause(error).message);
     });
+  }
+
+  #lose(cause: string, message: string): void {
+    this.#events.redis.unreachable(message, !this.#causes.has(cause));
+    this.#causes.add(cause);
+    this.#fault = cause;
+  }
+
+  #recover(): void {
+    this.#fault = undefined;
+    this.#causes.clear();
+    this.#events.redis.connected();
   }
 
   /**
@@ -107,7 +119,10 @@ export class RedisCache implements ByteCache, AsyncDisposable {
     });
   }
 
-  /** The last failure since the connection was lost: a code of Redis (WRONGPASS) or of the system. */
+  /**
+   * The last failure since the connection was lost: a code of Redis (WRONGPASS) or of the system; SILENT or
+   * SLOW if Redis is connected.
+   */
   get fault(): string | undefined {
     return this.#fault;
   }
@@ -140,14 +155,14 @@ export class RedisCache implements ByteCache, AsyncDisposable {
     if (bytes.byteLength > MAX_VALUE_BYTES) return;
     const name = this.#nameOf(key);
     const value = await this.#valueOf(name, bytes);
-    await this.#attempt('set', () => this.#redis.set(name, value, 'EX', this.#ttlSeconds));
+    await this.#attempt('set', () => this.#redis.set(name, value, 'EX', this.ttlSeconds));
   }
 
   async setNew(key: string, bytes: Uint8Array): Promise<CacheHit | undefined> {
     if (bytes.byteLength > MAX_VALUE_BYTES) return undefined;
     const name = this.#nameOf(key);
     const value = await this.#valueOf(name, bytes);
-    const set = await this.#attempt('set', () => this.#redis.set(name, value, 'EX', this.#ttlSeconds, 'NX'));
+    const set = await this.#attempt('set', () => this.#redis.set(name, value, 'EX', this.ttlSeconds, 'NX'));
     return set === null ? this.get(key) : undefined;
   }
 
@@ -160,12 +175,34 @@ export class RedisCache implements ByteCache, AsyncDisposable {
     return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
+  /** A text as the value of `key` for {@link runOwn}, with its seal. */
+  async close(key: string, text: string): Promise<string> {
+    if (this.#seal === undefined) return text;
+    return (await this.#seal.close(this.#nameOf(key), Buffer.from(text))).toString('base64');
+  }
+
+  /** The text of a value that {@link close} has made for this key; `undefined` if its seal is wrong. */
+  async open(key: string, value: string): Promise<string | undefined> {
+    if (this.#seal === undefined) return value;
+    const bytes = await this.#seal.open(this.#nameOf(key), Buffer.from(value, 'base64'));
+    if (bytes === undefined) this.#events.redis.failed('seal');
+    return bytes && Buffer.from(bytes).toString();
+  }
+
   /**
-   * Runs a script on one key. In a cluster, the node of the key runs it.
+   * Runs a script on one key that all replicas of this Redis see. In a cluster, the node of the key runs it.
    * @returns the reply; `undefined` if Redis is not available or the script fails
    */
   async run(script: RedisScript, key: string, args: readonly (string | number)[]): Promise<unknown> {
-    const name = KEY_PREFIX + key;
+    return this.#run(script, KEY_PREFIX + key, args);
+  }
+
+  /** As {@link run}, on a key that only replicas with the same seal key see. */
+  async runOwn(script: RedisScript, key: string, args: readonly (string | number)[]): Promise<unknown> {
+    return this.#run(script, this.#nameOf(key), args);
+  }
+
+  async #run(script: RedisScript, name: string, args: readonly (string | number)[]): Promise<unknown> {
     return this.#attempt('script', async () => {
       try {
         return await this.#redis.evalsha(script.sha, 1, name, ...args);
@@ -178,7 +215,7 @@ export class RedisCache implements ByteCache, AsyncDisposable {
   }
 
   #nameOf(key: string): string {
-    return KEY_PREFIX + (this.#seal === undefined ? '' : SEALED) + key;
+    return this.#prefix + key;
   }
 
   /** Whether Redis responds to a PING. */
@@ -200,20 +237,17 @@ export class RedisCache implements ByteCache, AsyncDisposable {
   }
 
   async #attempt<T>(op: Exclude<RedisOp, 'seal'>, command: () => Promise<T>): Promise<T | undefined> {
-    if (this.#isSilent && op !== 'ping' && op !== 'script') {
+    if (this.#health.sickness !== undefined && op !== 'ping') {
       // Otherwise each step of a request would wait for it.
       void this.#askAgain();
       this.#events.redis.failed(op);
       return undefined;
     }
     try {
-      const reply = await command();
-      this.#isSilent = false;
-      return reply;
+      return await this.#health.watch(command, op === 'ping');
     } catch (error) {
       // The client library rejects with various classes; all mean that Redis is not available.
       if (!(error instanceof Error)) throw error;
-      if (error.message === TIMED_OUT) this.#isSilent = true;
       if (error.name === REFUSED) {
         this.#refusal = causeOf(error);
         this.#events.redis.refused(op, this.#refusal, error.message);
@@ -222,7 +256,7 @@ export class RedisCache implements ByteCache, AsyncDisposable {
     }
   }
 
-  /** A response ends the silence. */
+  /** A response in time ends the sickness. */
   async #askAgain(): Promise<void> {
     if (this.#isAsking) return;
     this.#isAsking = true;
@@ -248,6 +282,26 @@ const COMMON = {
 
 function retryStrategy(attempt: number): number {
   return Math.min(attempt * 100, MAX_RECONNECT_DELAY_MS);
+}
+
+/** Replicas with different keys, or with none, do not see each other's values. */
+function groupOf(key: Secret): string {
+  return createHmac('sha256', key.reveal()).update('group').digest('hex').slice(0, GROUP_CHARACTERS);
+}
+
+function openSingle(address: RedisAddress): Redis {
+  let leftMs = -Infinity;
+  return new Redis({
+    ...address,
+    ...COMMON,
+    retryStrategy,
+    reconnectOnError(error) {
+      const isDue = performance.now() - leftMs > LEAVE_READ_ONLY_MS;
+      if (!isDue || !error.message.startsWith('READONLY')) return false;
+      leftMs = performance.now();
+      return true;
+    },
+  });
 }
 
 /** A cluster has no numbered databases. */

@@ -1,46 +1,142 @@
 import { isJsonObject } from '../core/json/parse-json.ts';
 import { tryParseJson } from '../core/json/try-parse-json.ts';
-import { sharedAgeMs, steadyNow } from '../core/steady-now.ts';
-import type { ByteCache } from './byte-cache.ts';
+import { leastSharedAgeMs, steadyNow } from '../core/steady-now.ts';
+import type { RedisCache } from './redis-cache.ts';
+import { RedisScript } from './redis-script.ts';
+
+/** The Redis that replicas share. */
+export type NoteRedis = Pick<RedisCache, 'isAuthentic' | 'ttlSeconds' | 'runOwn' | 'close' | 'open'>;
+
+/** The Redis, if only replicas with the same key can have written its notes. */
+export function sealedNotes(redis: NoteRedis | undefined): NoteRedis | undefined {
+  return redis?.isAuthentic === true ? redis : undefined;
+}
+
+export interface SharedNotesOptions {
+  /** Of the keys, with a version that changes when the fields do. */
+  readonly prefix: string;
+  /** How long a note is of use; default: as long as Redis keeps anything. */
+  readonly lifetimeMs?: number;
+}
 
 /** What a replica has noted, not verified. */
 export interface SharedNote {
   readonly fields: Readonly<Record<string, unknown>>;
-  /** Since it was noted, by the clocks of both replicas. */
+  /** In microseconds since 1970 by the clock of Redis, which orders the notes of a key. */
+  readonly atUs: number;
+  /** By the clock of Redis. */
   readonly ageMs: number;
 }
 
-/** Small facts that replicas tell each other, with the time at which each was noted. */
-export class SharedNotes {
-  readonly #shared: ByteCache | undefined;
-  readonly #prefix: string;
+/** A look at a key. */
+export interface NoteLook {
+  /** Time of the look, by the clock of Redis. */
+  readonly nowUs: number;
+  /** `undefined` if there is none, or none that can be read. */
+  readonly note: SharedNote | undefined;
+}
 
-  /** @param prefix of the keys, with a version that changes when the fields do */
-  constructor(shared: ByteCache | undefined, prefix: string) {
-    this.#shared = shared;
+/** Defines `now` in microseconds, and `kept`, the note of the key, with its time `keptAt`. */
+const READ = `
+local t = redis.call('TIME')
+local now = t[1] * 1000000 + t[2]
+local kept = redis.pcall('GET', KEYS[1])
+if type(kept) ~= 'string' then kept = '' end
+local keptAt = tonumber(string.match(kept, '^(%d+) ') or '') or 0
+local function number(value) return string.format('%.0f', value) end
+`;
+
+const LOOK = new RedisScript(`${READ}
+return {number(now), kept}`);
+
+/**
+ * Writes a note of the time `ARGV[2]`, or now, unless there is one that is not earlier than `ARGV[3]`. A time
+ * in the future is that of another clock, before a failover, and does not count.
+ */
+const NOTE = new RedisScript(`${READ}
+local at = tonumber(ARGV[2]) or now
+local after = tonumber(ARGV[3]) or now
+if keptAt >= after and keptAt <= now then return {number(now), kept} end
+redis.call('SET', KEYS[1], number(math.min(at, now)) .. ' ' .. ARGV[4], 'PX', ARGV[1])
+return {number(now), ''}`);
+
+const FORGET = new RedisScript(`return redis.call('DEL', KEYS[1])`);
+
+const US_PER_MS = 1000;
+const MIN_LIFETIME_MS = 1000;
+
+/** Small facts that replicas tell each other, each with its time. All methods do nothing without Redis. */
+export class SharedNotes {
+  readonly #redis: NoteRedis | undefined;
+  readonly #prefix: string;
+  readonly #lifetimeMs: number;
+
+  constructor(redis: NoteRedis | undefined, { prefix, lifetimeMs = Infinity }: SharedNotesOptions) {
+    this.#redis = redis;
     this.#prefix = prefix;
+    const longestMs = (redis?.ttlSeconds ?? 0) * 1000;
+    this.#lifetimeMs = Math.ceil(Math.min(longestMs, Math.max(lifetimeMs, MIN_LIFETIME_MS)));
   }
 
   /** Whether there may be others to tell. */
   get isShared(): boolean {
-    return this.#shared !== undefined;
+    return this.#redis !== undefined;
   }
 
-  /** @param fields values of JSON; `atMs` is the time */
-  async note(key: string, fields: Readonly<Record<string, unknown>>): Promise<void> {
-    const text = JSON.stringify({ ...fields, atMs: steadyNow() });
-    await this.#shared?.set(this.#prefix + key, Buffer.from(text));
+  /**
+   * Writes a note, in the place of an earlier one.
+   * @param fields values of JSON
+   * @param times of an earlier look: `atUs` of the note, default now; with `afterUs` a note that is not
+   * earlier than that stays
+   * @returns the time, and the note that stays; `undefined` if Redis is not available
+   */
+  async note(
+    key: string,
+    fields: Readonly<Record<string, unknown>>,
+    { atUs, afterUs }: { readonly atUs?: number; readonly afterUs?: number } = {},
+  ): Promise<NoteLook | undefined> {
+    const redis = this.#redis;
+    if (redis === undefined) return undefined;
+    // The writer's clock bounds how long others can keep a note alive by changing its time in Redis.
+    const text = await redis.close(this.#prefix + key, JSON.stringify({ ...fields, atMs: steadyNow() }));
+    const args = [this.#lifetimeMs, atUs ?? '', afterUs ?? '', text];
+    return this.#parse(key, await redis.runOwn(NOTE, this.#prefix + key, args));
+  }
+
+  /** The note of a key, and the time. `undefined` if Redis is not available. */
+  async look(key: string): Promise<NoteLook | undefined> {
+    const redis = this.#redis;
+    return redis && this.#parse(key, await redis.runOwn(LOOK, this.#prefix + key, []));
   }
 
   async find(key: string): Promise<SharedNote | undefined> {
-    const hit = await this.#shared?.get(this.#prefix + key);
-    const fields = hit && tryParseJson(Buffer.from(hit.bytes).toString());
-    if (!isJsonObject(fields)) return undefined;
-    const { atMs } = fields;
-    return typeof atMs === 'number' ? { fields, ageMs: sharedAgeMs(atMs, steadyNow()) } : undefined;
+    return (await this.look(key))?.note;
   }
 
   async forget(key: string): Promise<void> {
-    await this.#shared?.delete(this.#prefix + key);
+    await this.#redis?.runOwn(FORGET, this.#prefix + key, []);
+  }
+
+  async #parse(key: string, reply: unknown): Promise<NoteLook | undefined> {
+    const [now, kept = ''] = Array.isArray(reply) ? reply.map(String) : [];
+    if (now === undefined) return undefined;
+    const nowUs = Number(now);
+    if (kept === '') return { nowUs, note: undefined };
+    const note = await this.#open(key, kept, nowUs);
+    // It is in the way of later ones.
+    if (note === undefined) await this.forget(key);
+    return { nowUs, note };
+  }
+
+  async #open(key: string, kept: string, nowUs: number): Promise<SharedNote | undefined> {
+    const space = kept.indexOf(' ');
+    const atUs = Number(kept.slice(0, Math.max(0, space)));
+    const text = await this.#redis?.open(this.#prefix + key, kept.slice(space + 1));
+    const fields = text === undefined ? undefined : tryParseJson(text);
+    if (!Number.isSafeInteger(atUs) || atUs > nowUs || !isJsonObject(fields)) return undefined;
+    const { atMs } = fields;
+    if (typeof atMs !== 'number') return undefined;
+    const ageMs = Math.max((nowUs - atUs) / US_PER_MS, leastSharedAgeMs(atMs, steadyNow()));
+    return { fields, atUs, ageMs };
   }
 }

@@ -21,3 +21,11 @@ const CLOCK_SKEW_MS = 60_000;
 export function sharedAgeMs(notedAtMs: number, nowMs: number): number {
   return notedAtMs - CLOCK_SKEW_MS <= nowMs ? Math.max(0, nowMs - notedAtMs) : Infinity;
 }
+
+/**
+ * The least age of what another machine noted at `notedAtMs`, however wrong the clocks are; `Infinity` if
+ * they differ by more than clocks do.
+ */
+export function leastSharedAgeMs(notedAtMs: number, nowMs: number): number {
+  return notedAtMs - CLOCK_SKEW_MS <= nowMs ? Math.max(0, nowMs - notedAtMs - CLOCK_SKEW_MS) : Infinity;
+}

@@ -11,6 +11,8 @@ export interface MembersDeps {
   readonly seal: PeerSeal;
   /** Leases that this replica holds now. */
   readonly leases: () => number;
+  /** Milliseconds of a monotonic clock. */
+  readonly nowMs?: (() => number) | undefined;
   readonly events: Events;
 }
 
@@ -20,6 +22,11 @@ const RENEW_MS = 1_000;
 /** A member that is silent for longer is not asked for anything. */
 const LIFETIME_MS = 4_000;
 const MAX_MEMBERS = 1_000;
+/**
+ * Members that are missed count for this long. A Redis that has lost all, or has just come back, hears of
+ * each of them a moment later.
+ */
+const MISSED_MS = 5_000;
 /** Renewals in a row that find another process under the own id; after a restart there are a few. */
 const MAX_TAKEN = 8;
 
@@ -76,6 +83,9 @@ export class Members implements AsyncDisposable {
   #renewing: Promise<void> | undefined;
   #isWithdrawn = false;
   #count = 1;
+  /** When as many as that were seen. */
+  #countedMs = -Infinity;
+  readonly #nowMs: () => number;
   #taken = 0;
   #strangers = 0;
   /** URLs of those whose clock was found to be wrong, by id. */
@@ -84,6 +94,7 @@ export class Members implements AsyncDisposable {
   constructor(deps: MembersDeps) {
     this.#deps = deps;
     this.#sinceMs = deps.seal.now();
+    this.#nowMs = deps.nowMs ?? (() => performance.now());
   }
 
   /**
@@ -105,7 +116,10 @@ export class Members implements AsyncDisposable {
     await this.#deps.coordination.run(WITHDRAW, KEY, [this.id]);
   }
 
-  /** How many there are, this one included; as many as last known while Redis is away. */
+  /**
+   * How many there are, this one included; as many as last known while Redis is away. Those that died a few
+   * seconds ago still count: the parts of what they share never add up to more than the whole.
+   */
   get count(): number {
     return this.#count;
   }
@@ -177,9 +191,16 @@ export class Members implements AsyncDisposable {
         this.#seen.set(member.id, { ...member, silentMs: Number(records[place]) });
     }
     if (this.#strangers > 0) this.#deps.events.replicas.strangers(this.#strangers);
-    this.#count = Math.max(1, this.#seen.size);
+    this.#noteCount(Math.max(1, this.#seen.size));
     this.#deps.events.replicas.membersSeen(this.#seen.size);
     for (const id of this.#newest.keys()) if (!this.#seen.has(id)) this.#newest.delete(id);
+  }
+
+  #noteCount(count: number): void {
+    const nowMs = this.#nowMs();
+    if (count < this.#count && nowMs - this.#countedMs < MISSED_MS) return;
+    this.#count = count;
+    this.#countedMs = nowMs;
   }
 
   /** A sealed record after the time that Redis has put before it. */

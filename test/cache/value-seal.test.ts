@@ -64,33 +64,56 @@ describe('RedisCache with a key', async () => {
   const cache = await open(KEY);
   const errors = async (): Promise<number> =>
     Number(/redis_errors_total\{op="seal"\} (\d+)/.exec((await events.printMetrics()).text)?.[1] ?? 0);
-  const NAME = 'spandrel:1:sealed:victim';
+  /** Names of the values of a key, of all groups. */
+  const namesOf = async (key: string): Promise<string[]> =>
+    (await server.command(`KEYS spandrel:1:*:${key}`)).match(/spandrel:\S+/g) ?? [];
+  /** Puts a value that somebody else has written in the place of another one. */
+  const replace = async (name: string, by: string | undefined): Promise<string> =>
+    server.command(`COPY ${by} ${name} REPLACE`);
 
   describeByteCache('sealed RedisCache', () => cache);
 
   it.each([
-    ['garbled', (): Promise<unknown> => server.command(`SETRANGE ${NAME} 40 x`)],
-    ['cut off', (): Promise<unknown> => server.command(`SET ${NAME} short`)],
+    ['garbled', (name: string): Promise<unknown> => server.command(`SETRANGE ${name} 40 x`)],
+    ['cut off', (name: string): Promise<unknown> => server.command(`SET ${name} short`)],
     [
       'moved from another name',
-      (): Promise<unknown> => server.command(`COPY spandrel:1:sealed:other ${NAME} REPLACE`),
+      async (name: string): Promise<unknown> => replace(name, (await namesOf('other'))[0]),
     ],
     [
       'of another key',
-      async (): Promise<unknown> => (await open(`${KEY}x`)).set('victim', Buffer.from('theirs')),
+      async (name: string): Promise<unknown> => {
+        await (await open(`${KEY}x`)).set('victim', Buffer.from('theirs'));
+        return replace(
+          name,
+          (await namesOf('victim')).find((other) => other !== name),
+        );
+      },
     ],
   ])('treats a value that was %s as a miss, counts it and removes it', async (_what, spoil) => {
     await cache.set('other', Buffer.from('the value of other'));
     await cache.set('victim', Buffer.from('the value of victim'));
+    const [name = ''] = await namesOf('victim');
     const before = await errors();
-    await spoil();
+    await spoil(name);
     expect(await cache.get('victim')).toBeUndefined();
     expect(await errors()).toBe(before + 1);
-    expect(await server.command(`EXISTS ${NAME}`)).toContain('0');
+    expect(await server.command(`EXISTS ${name}`)).toContain('0');
+  });
+
+  it('and one with another key do not see each other’s values, nor touch them', async () => {
+    const other = await open(`${KEY}y`);
+    await cache.set('victim', Buffer.from('ours'));
+    await other.set('victim', Buffer.from('theirs'));
+    const before = await errors();
+    const read = async (from: RedisCache): Promise<string> =>
+      Buffer.from((await from.get('victim'))?.bytes ?? []).toString();
+    expect([await read(cache), await read(other), await errors()]).toEqual(['ours', 'theirs', before]);
   });
 
   it('and one without do not see each other’s values', async () => {
     const plain = await open(undefined);
+    await cache.delete('victim');
     await plain.set('victim', Buffer.from('plain'));
     expect(await cache.get('victim')).toBeUndefined();
     await cache.set('victim', Buffer.from('sealed'));

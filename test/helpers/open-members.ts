@@ -17,8 +17,14 @@ export async function openMembers(
   {
     token = REPLICA_TOKEN,
     now = Date.now,
+    nowMs,
     events = new Events(collectingLogger()),
-  }: { readonly token?: string; readonly now?: () => number; readonly events?: Events } = {},
+  }: {
+    readonly token?: string;
+    readonly now?: () => number;
+    readonly nowMs?: () => number;
+    readonly events?: Events;
+  } = {},
 ): Promise<Members> {
   const cache = cleanup.use(
     new RedisCache({ url: new Secret(redis.url), cluster: false, ttlSeconds: 60, events }),
@@ -26,7 +32,7 @@ export async function openMembers(
   await cache.connected();
   const coordination = new Coordination(cache);
   const seal = new PeerSeal(new Secret(token), now);
-  return cleanup.use(new Members({ coordination, seal, leases: () => 3, events }));
+  return cleanup.use(new Members({ coordination, seal, leases: () => 3, nowMs, events }));
 }
 
 /** URLs of those whom a replica sees. */

@@ -57,6 +57,26 @@ it('a replica that has shown no sign of life for some seconds is forgotten', asy
   await expect.poll(() => seenUrls(one), WAIT).toEqual([FIRST]);
 });
 
+it('those that share something are not fewer because Redis has just lost them', async () => {
+  let nowMs = 0;
+  const one = await open({ nowMs: () => nowMs });
+  await one.join(FIRST);
+  {
+    await using other = await open();
+    await other.join(SECOND);
+    await expect.poll(() => one.count, WAIT).toBe(2);
+    await redis.command('FLUSHALL');
+    await one.look();
+    expect(one.count).toBe(2);
+    await expect.poll(() => seenUrls(one), WAIT).toEqual([FIRST, SECOND]);
+  }
+  await one.look();
+  expect([seenUrls(one), one.count]).toEqual([[FIRST], 2]);
+  nowMs += 6_000;
+  await one.look();
+  expect(one.count).toBe(1);
+});
+
 it('nobody makes a replica by writing to Redis: not without the token, nor with an old record', async () => {
   const one = await open();
   await one.join(FIRST);

@@ -272,7 +272,7 @@ describe('an index and its zTOC', () => {
   });
 
   it.each([
-    ['with a key', { SPANDREL_CACHE_REDIS_KEY: SHARED_KEY }, 'sealed:'],
+    ['with a key', { SPANDREL_CACHE_REDIS_KEY: SHARED_KEY }, '*:'],
     ['without one', {}, ''],
   ])(
     'replicas share index and zTOC as one value (%s), and ignore a damaged one',

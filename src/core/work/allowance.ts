@@ -18,7 +18,8 @@ export class Allowance {
    */
   take(nowMs: number, longestWaitMs: number, sharers = 1): number | undefined {
     const intervalMs = this.#intervalMs * sharers;
-    const slotMs = Math.max(this.#nextMs, nowMs - 1000 + intervalMs);
+    // A part of less than one request a second has no burst, but an idle one does not wait either.
+    const slotMs = Math.max(this.#nextMs, nowMs - Math.max(0, 1000 - intervalMs));
     const waitMs = Math.max(0, Math.round(slotMs - nowMs));
     if (waitMs > longestWaitMs) return undefined;
     this.#nextMs = slotMs + intervalMs;

@@ -17,7 +17,7 @@ import {
   soundDescriptors,
 } from '../documents/parse-manifest.ts';
 import type { ManifestStore } from '../documents/manifest-store.ts';
-import type { SharedPulls } from './shared-pulls.ts';
+import { PULL_SLACK_MS, type SharedPulls } from './shared-pulls.ts';
 
 /** What a node must have before it gets the config of an image. */
 export interface GatedImage {
@@ -41,11 +41,11 @@ class ClientProgress {
     resolve();
   }
 
-  forget(digests: readonly Digest[]): void {
-    for (const digest of digests) {
-      this.#requested.delete(digest);
-      this.#received.delete(digest);
-    }
+  /** @param beforeMs as `performance.now()`; later notes stay */
+  forget(digests: readonly Digest[], beforeMs = Infinity): void {
+    for (const notes of [this.#requested, this.#received])
+      for (const digest of digests)
+        if ((notes.get(digest)?.atMs ?? Infinity) < beforeMs) notes.delete(digest);
   }
 
   /** Resolves with the next note. */
@@ -148,7 +148,7 @@ export class ConfigGate {
       const layers = (await this.#readIndex(digest, digest)) ?? [];
       const blobs = [digest, ...layers.map(({ ztoc }) => ztoc)];
       this.#progress(client).forget(blobs);
-      this.#pulls.forget(client, blobs);
+      this.#pulls.noteBegin(client, digest);
     }
   }
 
@@ -178,6 +178,7 @@ export class ConfigGate {
     const progress = this.#progress(client);
     using grace = new TimeLimit(GRACE_MS);
     using limit = new TimeLimit(MAX_HOLD_MS);
+    await this.#beginAgain(client, progress, image);
     while (progress.completeAt(image) === undefined) {
       const patience = progress.hasRequestedAny(image) ? limit : grace;
       if (patience.isOver) return;
@@ -195,9 +196,17 @@ export class ConfigGate {
     if (settledAt > performance.now()) await pause(settledAt - performance.now(), undefined, { signal });
   }
 
+  /** Forgets what the client had before it began this pull, at another replica. */
+  async #beginAgain(client: string, progress: ClientProgress, image: GatedImage): Promise<void> {
+    const begunMs = await this.#pulls.begunMs(client, image.sociIndex);
+    if (begunMs !== undefined)
+      progress.forget([image.sociIndex, ...image.ztocs], performance.now() - begunMs - PULL_SLACK_MS);
+  }
+
   /** Takes over what the client has got from other replicas. */
   async #look(client: string, progress: ClientProgress, image: GatedImage): Promise<void> {
-    const steps = await this.#pulls.steps(client, [image.sociIndex, ...progress.missing(image)]);
+    const begunMs = await this.#pulls.begunMs(client, image.sociIndex);
+    const steps = await this.#pulls.steps(client, [image.sociIndex, ...progress.missing(image)], begunMs);
     for (const [digest, { what, ageMs }] of steps)
       for (const step of ['requested', what] as const)
         if (!progress.has(digest, step)) progress.note(digest, step, performance.now() - ageMs);

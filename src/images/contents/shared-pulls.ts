@@ -1,11 +1,12 @@
-import type { ByteCache } from '../../cache/byte-cache.ts';
-import { type SharedNote, SharedNotes } from '../../cache/shared-notes.ts';
+import { type NoteRedis, SharedNotes } from '../../cache/shared-notes.ts';
 import { type Digest, isDigest } from '../../core/digest.ts';
 import type { GatedImage } from './config-gate.ts';
 
-const KEY_PREFIX = 'pull:1:';
+const PREFIX = 'pull:1:';
 /** A pull that began earlier is over. */
 const LONGEST_PULL_MS = 10 * 60_000;
+/** What a node got so much earlier than the begin of a pull belongs to an earlier pull. */
+export const PULL_SLACK_MS = 1_000;
 
 /** What has become of a blob that a node needs. */
 export interface SharedStep {
@@ -20,8 +21,8 @@ export interface SharedStep {
 export class SharedPulls {
   readonly #notes: SharedNotes;
 
-  constructor(shared: ByteCache | undefined) {
-    this.#notes = new SharedNotes(shared, KEY_PREFIX);
+  constructor(redis: NoteRedis | undefined) {
+    this.#notes = new SharedNotes(redis, { prefix: PREFIX, lifetimeMs: LONGEST_PULL_MS });
   }
 
   get isShared(): boolean {
@@ -33,7 +34,7 @@ export class SharedPulls {
   }
 
   async image(client: string, config: Digest): Promise<GatedImage | undefined> {
-    const note = await this.#find(`${client} image ${config}`);
+    const note = await this.#notes.find(`${client} image ${config}`);
     if (note === undefined) return undefined;
     const { sociIndex, ztocs, settleMs } = note.fields;
     const areDigests = [sociIndex, ztocs].flat().every((digest) => isDigest(String(digest)));
@@ -45,26 +46,31 @@ export class SharedPulls {
     void this.#notes.note(`${client} ${digest}`, { what });
   }
 
-  /** The last step of each that is known. */
-  async steps(client: string, digests: readonly Digest[]): Promise<ReadonlyMap<Digest, SharedStep>> {
+  /** The node has received the SOCI index of an image, and nothing else that it needs. */
+  noteBegin(client: string, sociIndex: Digest): void {
+    void this.#notes.note(`${client} begin ${sociIndex}`, {});
+  }
+
+  /** How long ago the node's pull began; `undefined` if that is not known. */
+  async begunMs(client: string, sociIndex: Digest): Promise<number | undefined> {
+    return (await this.#notes.find(`${client} begin ${sociIndex}`))?.ageMs;
+  }
+
+  /** The last step of each that is known, in a pull that began so long ago. */
+  async steps(
+    client: string,
+    digests: readonly Digest[],
+    begunMs = LONGEST_PULL_MS,
+  ): Promise<ReadonlyMap<Digest, SharedStep>> {
     const steps = new Map<Digest, SharedStep>();
     await Promise.all(
       digests.map(async (digest) => {
-        const note = await this.#find(`${client} ${digest}`);
+        const note = await this.#notes.find(`${client} ${digest}`);
         const what = note?.fields['what'];
-        if (note !== undefined && (what === 'requested' || what === 'received'))
-          steps.set(digest, { what, ageMs: note.ageMs });
+        if (note === undefined || note.ageMs > begunMs + PULL_SLACK_MS) return;
+        if (what === 'requested' || what === 'received') steps.set(digest, { what, ageMs: note.ageMs });
       }),
     );
     return steps;
-  }
-
-  forget(client: string, digests: readonly Digest[]): void {
-    for (const digest of digests) void this.#notes.forget(`${client} ${digest}`);
-  }
-
-  async #find(key: string): Promise<SharedNote | undefined> {
-    const note = await this.#notes.find(key);
-    return note !== undefined && note.ageMs < LONGEST_PULL_MS ? note : undefined;
   }
 }

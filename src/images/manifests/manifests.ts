@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
 
 import type { DigestFiles } from '../../blobs/shelves/digest-files.ts';
-import { BoundedMap } from '../../cache/bounded-map.ts';
 import type { ByteCache } from '../../cache/byte-cache.ts';
 import type { Patience } from '../../cache/patience.ts';
 import { PatientFlight } from '../../cache/patient-flight.ts';
@@ -21,6 +20,7 @@ import type { BlobProofs } from '../proofs/blob-proofs.ts';
 import type { KnownLayers } from '../documents/known-layers.ts';
 import { parseManifest } from '../documents/parse-manifest.ts';
 import type { ManifestStore } from '../documents/manifest-store.ts';
+import { type KnownAnswer, KnownAnswers, type Question } from './known-answers.ts';
 import { isAbsence, type SharedTags } from './shared-tags.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 
@@ -55,14 +55,6 @@ export interface FoundManifest {
   readonly stale?: { readonly ageMs: number | undefined };
 }
 
-interface SeenTag {
-  readonly digest: Digest;
-  /** When the upstream confirmed it. */
-  readonly atMs: number;
-  /** Number of the request that found it; the result of an earlier request does not replace it. */
-  readonly request: number;
-}
-
 /** The response for a tag while the upstream cannot resolve it. */
 interface LastSeen {
   readonly manifest: ManifestDocument;
@@ -70,15 +62,9 @@ interface LastSeen {
   readonly atMs: number | undefined;
 }
 
-interface Absence {
-  readonly error: SpandrelError;
-  readonly atMs: number;
-}
-
 const LAST_TAG_PREFIX = 'last-tag:1:';
-const MAX_TAGS = 100_000;
-/** Names that do not exist are unlimited in number. */
-const MAX_ABSENT = 10_000;
+/** Questions about a tag that moves all the time. */
+const MAX_TRIES = 5;
 
 /**
  * Manifests of upstreams. By digest they are immutable and kept. A tag is kept for `tagAgeMs`; then the
@@ -89,38 +75,56 @@ export class Manifests implements AsyncDisposable {
   readonly #deps: ManifestsDeps;
   readonly #now: () => number;
   readonly #flights: PatientFlight<FoundManifest>;
-  readonly #tags = new BoundedMap<SeenTag>({ maxEntries: MAX_TAGS });
-  readonly #absent = new BoundedMap<Absence>({ maxEntries: MAX_ABSENT });
-  #requests = 0;
+  readonly #answers: KnownAnswers;
 
   constructor(deps: ManifestsDeps) {
     this.#deps = deps;
     this.#now = deps.now ?? (() => performance.now());
     this.#flights = new PatientFlight('manifest', deps.events, deps.patience);
+    this.#answers = new KnownAnswers({ ...deps, shared: deps.sharedTags, now: this.#now });
   }
 
   /** @throws SpandrelError MANIFEST_UNKNOWN, NAME_UNKNOWN, DENIED, an UPSTREAM_* code */
   async get(target: Target, reference: Reference, signal?: AbortSignal): Promise<FoundManifest> {
     const key = manifestKey(target, reference);
-    const absence = this.#absent.get(key);
-    if (absence !== undefined) {
-      const { code, message } = absence.error;
-      if (this.#now() - absence.atMs < this.#deps.negativeAgeMs) throw new SpandrelError(code, message);
-      this.#absent.delete(key);
-    }
-    if (!('tag' in reference)) return this.#getByDigest(target, reference.digest, key, signal);
-    const seen = this.#tags.get(key);
-    if (seen !== undefined && this.#now() - seen.atMs < this.#deps.tagAgeMs) {
-      const last = await this.#lastSeen(target, key);
+    const fresh = this.#answers.fresh(key);
+    if (fresh !== undefined && (await this.#answers.isLatest(key, fresh))) {
+      if ('absence' in fresh.said) throw copyOf(fresh.said.absence);
+      const last = 'tag' in reference ? await this.#lastSeen(target, key) : undefined;
       if (last !== undefined) return { manifest: last.manifest, source: 'disk' };
     }
-    // No await before this line: all concurrent requests must join one flight.
-    const work = async (closing: AbortSignal): Promise<FoundManifest> =>
-      (await this.#askReplicas(target, key, closing)) ?? this.#resolveTag(target, reference, key, closing);
-    const found = await this.#flights.runPatiently(key, target.client.name, work, signal);
-    if (found !== undefined) return found;
-    const last = await this.#lastSeen(target, key);
-    return last === undefined ? this.#flights.run(key, work, signal) : this.#stale(last);
+    if (!('tag' in reference)) return this.#getByDigest(target, reference.digest, key, signal);
+    const work = (closing: AbortSignal): Promise<FoundManifest> =>
+      this.#resolveTag(target, reference, key, closing);
+    // No await before this line unless an answer is fresh: all concurrent requests must join one flight.
+    const found = await this.#join(target, key, work, signal);
+    return found ?? this.#flights.run(key, work, signal);
+  }
+
+  /**
+   * The result of a question that this caller or an earlier one has begun; `undefined` if somebody has heard
+   * of a move since an earlier one began.
+   */
+  async #join(
+    target: Target,
+    key: string,
+    work: (closing: AbortSignal) => Promise<FoundManifest>,
+    signal: AbortSignal | undefined,
+  ): Promise<FoundManifest | undefined> {
+    const isEarlier = this.#flights.isRunning(key);
+    try {
+      const found = await this.#flights.runPatiently(key, target.client.name, work, signal);
+      if (found !== undefined) {
+        const { digest } = found.manifest;
+        return !isEarlier || (await this.#answers.isCurrent(key, { digest })) ? found : undefined;
+      }
+    } catch (error) {
+      if (!isEarlier || !isAbsence(error) || (await this.#answers.isCurrent(key, { absence: error })))
+        throw error;
+      return undefined;
+    }
+    const last = await this.#lastSeen(target, key, (await this.#answers.ask(key)).told);
+    return last && this.#stale(last);
   }
 
   /**
@@ -129,13 +133,13 @@ export class Manifests implements AsyncDisposable {
    */
   async refresh(target: Target, reference: Reference, signal?: AbortSignal): Promise<FoundManifest> {
     const key = manifestKey(target, reference);
-    this.#absent.delete(key);
-    const ask = async (closing: AbortSignal): Promise<FoundManifest> =>
-      'tag' in reference
-        ? this.#locateTag(target, reference, key, await this.#lastSeen(target, key), closing)
-        : this.#resolveDigest(target, reference.digest, closing);
-    const work = (closing: AbortSignal): Promise<FoundManifest> =>
-      this.#rememberingAbsence(key, () => ask(closing));
+    this.#answers.forgetAbsence(key);
+    const work = async (closing: AbortSignal): Promise<FoundManifest> => {
+      const question = await this.#answers.ask(key);
+      if (!('tag' in reference))
+        return this.#settle(question, true, () => this.#resolveDigest(target, reference.digest, closing));
+      return this.#locateTag(target, reference, question, await this.#lastSeen(target, key), closing);
+    };
     return this.#flights.run(`${key} ${randomUUID()}`, work, signal);
   }
 
@@ -145,34 +149,33 @@ export class Manifests implements AsyncDisposable {
     key: string,
     signal: AbortSignal | undefined,
   ): Promise<FoundManifest> {
-    const work = async (closing: AbortSignal): Promise<FoundManifest> =>
-      (await this.#askReplicas(target, key, closing)) ??
-      this.#rememberingAbsence(key, () => this.#resolveDigest(target, digest, closing));
+    const work = async (closing: AbortSignal): Promise<FoundManifest> => {
+      const question = await this.#answers.ask(key);
+      const told = await this.#useTold(target, question, closing);
+      return told ?? this.#settle(question, false, () => this.#resolveDigest(target, digest, closing));
+    };
     return this.#flights.run(key, work, signal);
   }
 
   /**
-   * The manifest of a tag whose digest the upstream told another replica recently.
-   * @throws SpandrelError MANIFEST_UNKNOWN or NAME_UNKNOWN if it told that there is none
+   * The manifest that another replica was told of, during the lifetime of that answer.
+   * @throws SpandrelError MANIFEST_UNKNOWN or NAME_UNKNOWN if it was told that there is none
    */
-  async #askReplicas(target: Target, key: string, closing: AbortSignal): Promise<FoundManifest | undefined> {
-    const { sharedTags, tagAgeMs, negativeAgeMs } = this.#deps;
-    const request = ++this.#requests;
-    const answer = await sharedTags?.find(key);
-    if (answer === undefined) return undefined;
-    const atMs = this.#now() - answer.ageMs;
-    if ('absence' in answer) {
-      if (answer.ageMs >= negativeAgeMs) return undefined;
-      this.#absent.set(key, { error: answer.absence, atMs });
-      throw answer.absence;
+  async #useTold(
+    target: Target,
+    { key, told }: Question,
+    closing: AbortSignal,
+  ): Promise<FoundManifest | undefined> {
+    if (told === undefined || !this.#answers.isFresh(told)) return undefined;
+    if ('absence' in told.said) {
+      this.#answers.remember(key, told);
+      throw copyOf(told.said.absence);
     }
-    if (answer.ageMs >= tagAgeMs) return undefined;
+    const { digest } = told.said;
+    const before = this.#digestOf(key);
     try {
-      const found = await this.#resolveDigest(target, answer.digest, closing);
-      if (!this.#isNewest(key, request)) return found;
-      const before = this.#tags.get(key)?.digest;
-      this.#tags.set(key, { digest: answer.digest, atMs, request });
-      if (before !== answer.digest) await this.#keepTag(key, answer.digest);
+      const found = await this.#resolveDigest(target, digest, closing);
+      if (this.#answers.remember(key, told) && before !== digest) await this.#keepTag(key, digest);
       return found;
     } catch (error) {
       // The upstream itself decides, and stale tags may do.
@@ -181,22 +184,25 @@ export class Manifests implements AsyncDisposable {
     }
   }
 
-  async #rememberingAbsence(key: string, ask: () => Promise<FoundManifest>): Promise<FoundManifest> {
-    const request = ++this.#requests;
-    try {
-      return await ask();
-    } catch (error) {
-      if (isAbsence(error) && this.#isNewest(key, request)) {
-        this.#absent.set(key, { error, atMs: this.#now() });
-        this.#deps.sharedTags?.noteAbsence(key, error);
-      }
-      throw error;
+  /**
+   * Asks the upstream, and notes what it says. Asks again if something else was noted meanwhile.
+   * @param isNoted whether a manifest that exists is noted too, not only a missing one
+   */
+  async #settle(
+    question: Question,
+    isNoted: boolean,
+    ask: () => Promise<FoundManifest>,
+  ): Promise<FoundManifest> {
+    let asked = question;
+    for (let tries = 1; ; tries++) {
+      const found = await orAbsence(ask);
+      const isAbsent = found instanceof SpandrelError;
+      const said = isAbsent ? { absence: found } : { digest: found.manifest.digest };
+      const other = isAbsent || isNoted ? await this.#answers.settle(asked, said) : undefined;
+      if (other !== undefined && tries < MAX_TRIES) asked = await this.#answers.ask(question.key);
+      else if (isAbsent) throw found;
+      else return found;
     }
-  }
-
-  /** False if a later request has already found the tag: its result stands. */
-  #isNewest(key: string, request: number): boolean {
-    return (this.#tags.get(key)?.request ?? 0) < request;
   }
 
   async #resolveDigest(target: Target, digest: Digest, closing: AbortSignal): Promise<FoundManifest> {
@@ -215,47 +221,46 @@ export class Manifests implements AsyncDisposable {
     key: string,
     closing: AbortSignal,
   ): Promise<FoundManifest> {
+    const question = await this.#answers.ask(key);
+    const told = await this.#useTold(target, question, closing);
+    if (told !== undefined) return told;
     const last = await this.#lastSeen(target, key);
     try {
-      return await this.#rememberingAbsence(key, () =>
-        this.#locateTag(target, reference, key, last, closing),
-      );
+      return await this.#locateTag(target, reference, question, last, closing);
     } catch (error) {
-      if (!isUpstreamAway(error) || last === undefined) throw error;
+      const seen = isUpstreamAway(error) ? await this.#lastSeen(target, key, question.told) : undefined;
+      if (!isUpstreamAway(error) || seen === undefined) throw error;
       this.#deps.logger.warn(
         { upstream: target.client.name, code: error.code },
         'upstream away: serving the tag as last seen',
       );
-      return this.#stale(last);
+      return this.#stale(seen);
     }
   }
 
   async #locateTag(
     target: Target,
     reference: { tag: string },
-    key: string,
+    question: Question,
     last: LastSeen | undefined,
     closing: AbortSignal,
   ): Promise<FoundManifest> {
-    const request = ++this.#requests;
-    const digest = last?.manifest.digest;
-    const stat = last && (await this.#statKnown(target, reference, closing));
-    if (last !== undefined && stat?.digest === digest) {
-      if (this.#isNewest(key, request)) this.#confirmTag(key, last.manifest.digest, request);
+    const { key } = question;
+    const before = this.#digestOf(key) ?? last?.manifest.digest;
+    const found = await this.#settle(question, true, async () => {
+      const stat = last && (await this.#statKnown(target, reference, closing));
+      if (last === undefined || stat?.digest !== last.manifest.digest)
+        return this.#fetch(target, reference, closing);
       this.#deps.proofs.remember(target, last.manifest.digest);
-      return { manifest: last.manifest, source: 'disk', rateLimit: stat?.rateLimit };
-    }
-    const found = await this.#fetch(target, reference, closing);
-    if (!this.#isNewest(key, request)) return found;
-    this.#confirmTag(key, found.manifest.digest, request);
-    if (found.manifest.digest !== digest) await this.#keepTag(key, found.manifest.digest);
+      return { manifest: last.manifest, source: 'disk', rateLimit: stat.rateLimit };
+    });
+    if (found.manifest.digest !== before) await this.#keepTag(key, found.manifest.digest);
     return found;
   }
 
-  /** The upstream has just said what the tag's digest is. */
-  #confirmTag(key: string, digest: Digest, request: number): void {
-    this.#tags.set(key, { digest, atMs: this.#now(), request });
-    this.#deps.sharedTags?.noteTag(key, digest);
+  #digestOf(key: string): Digest | undefined {
+    const said = this.#answers.lastTag(key)?.said;
+    return said !== undefined && 'digest' in said ? said.digest : undefined;
   }
 
   async #keepTag(key: string, digest: Digest): Promise<void> {
@@ -284,12 +289,23 @@ export class Manifests implements AsyncDisposable {
     }
   }
 
-  async #lastSeen(target: Target, key: string): Promise<LastSeen | undefined> {
-    const seen = this.#tags.get(key);
-    const digest = seen?.digest ?? (await this.#readTag(key));
-    const manifest = digest !== undefined && isDigest(digest) ? await this.#stored(digest) : undefined;
+  /** @param told what another replica was told later than this one */
+  async #lastSeen(target: Target, key: string, told?: KnownAnswer): Promise<LastSeen | undefined> {
+    const { proofs } = this.#deps;
+    if (told !== undefined && 'digest' in told.said && (await proofs.isSent(target, told.said.digest))) {
+      const manifest = await this.#storedFor(target, told.said.digest);
+      if (manifest !== undefined) return { manifest, atMs: told.atMs };
+    }
+    const digest = this.#digestOf(key) ?? (await this.#readTag(key));
+    const manifest =
+      digest !== undefined && isDigest(digest) ? await this.#storedFor(target, digest) : undefined;
+    return manifest && { manifest, atMs: this.#answers.lastTag(key)?.atMs };
+  }
+
+  async #storedFor(target: Target, digest: Digest): Promise<ManifestDocument | undefined> {
+    const manifest = await this.#stored(digest);
     if (manifest !== undefined) await this.#learnLayers(target, manifest);
-    return manifest && { manifest, atMs: seen?.atMs };
+    return manifest;
   }
 
   async #readTag(key: string): Promise<string | undefined> {
@@ -342,6 +358,21 @@ export class Manifests implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#flights[Symbol.asyncDispose]();
   }
+}
+
+/** The upstream's answer that there is no such manifest, as a value. */
+async function orAbsence(ask: () => Promise<FoundManifest>): Promise<FoundManifest | SpandrelError> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (!isAbsence(error)) throw error;
+    return error;
+  }
+}
+
+/** Each request throws its own error. */
+function copyOf({ code, message }: SpandrelError): SpandrelError {
+  return new SpandrelError(code, message);
 }
 
 function manifestKey(target: Target, reference: Reference): string {

@@ -1,46 +1,94 @@
-import { type ByteCache, sealedOnly } from '../../cache/byte-cache.ts';
-import { type SharedNote, SharedNotes } from '../../cache/shared-notes.ts';
+import { type NoteLook, type NoteRedis, sealedNotes, SharedNotes } from '../../cache/shared-notes.ts';
 import { type Digest, isDigest } from '../../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 
-const KEY_PREFIX = 'tag:1:';
+const PREFIX = 'tag:1:';
 /** Codes of a reference that the upstream does not have. */
 const ABSENCES = ['MANIFEST_UNKNOWN', 'NAME_UNKNOWN'] as const;
 
-/** What an upstream said to a replica: the digest of a tag, or that there is no such manifest. */
-export type SharedAnswer = { readonly ageMs: number } & (
-  { readonly digest: Digest } | { readonly absence: SpandrelError }
-);
+/** What an upstream says about a reference: the digest, or that there is no such manifest. */
+export type Said = { readonly digest: Digest } | { readonly absence: SpandrelError };
 
-/** The upstreams' latest answers, which replicas share for as long as each would keep its own. */
+/** What an upstream said to a replica. */
+export interface SharedAnswer {
+  readonly said: Said;
+  /** When it was noted, as {@link SharedTagLook.nowUs}. */
+  readonly atUs: number;
+  readonly ageMs: number;
+}
+
+export interface SharedTagLook {
+  /** By a clock that all replicas share: the time of a question that is asked after this look. */
+  readonly nowUs: number;
+  readonly answer: SharedAnswer | undefined;
+}
+
+export interface SharedTagsOptions {
+  /** How long a missing manifest is remembered. */
+  readonly negativeAgeMs: number;
+}
+
+/** The upstreams' latest answers, which replicas share. */
 export class SharedTags {
-  readonly #notes: SharedNotes;
+  readonly #tags: SharedNotes;
+  readonly #absences: SharedNotes;
 
-  /** @param shared used only if it is sealed: else anybody could move a tag */
-  constructor(shared: ByteCache | undefined) {
-    this.#notes = new SharedNotes(sealedOnly(shared), KEY_PREFIX);
+  /** @param redis used only if it is sealed: else anybody could move a tag */
+  constructor(redis: NoteRedis | undefined, { negativeAgeMs }: SharedTagsOptions) {
+    const sealed = sealedNotes(redis);
+    this.#tags = new SharedNotes(sealed, { prefix: PREFIX });
+    this.#absences = new SharedNotes(sealed, { prefix: PREFIX, lifetimeMs: negativeAgeMs });
   }
 
-  /** @param key of an upstream's repository and reference */
-  async find(key: string): Promise<SharedAnswer | undefined> {
-    const note = await this.#notes.find(key);
-    return note && parseAnswer(note);
+  /** Whether there may be others to ask. */
+  get isShared(): boolean {
+    return this.#tags.isShared;
   }
 
-  noteTag(key: string, digest: Digest): void {
-    void this.#notes.note(key, { digest });
+  /**
+   * The latest answer of any age. `undefined` if Redis is not available.
+   * @param key of an upstream's repository and reference
+   */
+  async look(key: string): Promise<SharedTagLook | undefined> {
+    return parseLook(await this.#tags.look(key));
   }
 
-  noteAbsence(key: string, { code, message }: SpandrelError): void {
-    void this.#notes.note(key, { code, message });
+  /**
+   * Notes an answer, unless another one was noted at `askedUs` or later.
+   * @returns with that one; `undefined` if Redis is not available
+   */
+  async note(key: string, said: Said, askedUs: number): Promise<SharedTagLook | undefined> {
+    return parseLook(await this.#notesOf(said).note(key, fieldsOf(said), { afterUs: askedUs }));
+  }
+
+  /** Notes again what was noted at `atUs` and is lost, unless something was noted since. */
+  async restore(key: string, said: Said, atUs: number): Promise<void> {
+    await this.#notesOf(said).note(key, fieldsOf(said), { atUs, afterUs: atUs });
+  }
+
+  #notesOf(said: Said): SharedNotes {
+    return 'digest' in said ? this.#tags : this.#absences;
   }
 }
 
-function parseAnswer({ fields: { digest, code, message }, ageMs }: SharedNote): SharedAnswer | undefined {
-  if (typeof digest === 'string' && isDigest(digest)) return { ageMs, digest };
+function fieldsOf(said: Said): Record<string, string> {
+  if ('digest' in said) return { digest: said.digest };
+  const { code, message } = said.absence;
+  return { code, message };
+}
+
+function parseLook(look: NoteLook | undefined): SharedTagLook | undefined {
+  if (look === undefined) return undefined;
+  const { nowUs, note } = look;
+  const said = note && parseSaid(note.fields);
+  return { nowUs, answer: said && { said, atUs: note.atUs, ageMs: note.ageMs } };
+}
+
+function parseSaid({ digest, code, message }: Readonly<Record<string, unknown>>): Said | undefined {
+  if (typeof digest === 'string' && isDigest(digest)) return { digest };
   const known = ABSENCES.find((absence) => absence === code);
   if (known === undefined || typeof message !== 'string') return undefined;
-  return { ageMs, absence: new SpandrelError(known, message) };
+  return { absence: new SpandrelError(known, message) };
 }
 
 /** The upstream's answer that it has no such manifest; other errors say nothing that lasts. */

@@ -1,9 +1,7 @@
-import { type ByteCache, sealedOnly } from '../../cache/byte-cache.ts';
-import { SharedNotes } from '../../cache/shared-notes.ts';
-import { tryParseJson } from '../../core/json/try-parse-json.ts';
+import { type NoteRedis, sealedNotes, SharedNotes } from '../../cache/shared-notes.ts';
 import type { ImageJobView } from './image-job-view.ts';
 
-const KEY_PREFIX = 'job:1:';
+const PREFIX = 'job:1:';
 const LIST_PREFIX = 'jobs:1:';
 /** Of each other replica. */
 const MAX_LISTED = 100;
@@ -18,17 +16,18 @@ export interface JobReplicas {
 
 /** Jobs as the replicas that run them last described them, so that every replica can be asked about them. */
 export class SharedJobs {
-  readonly #shared: ByteCache | undefined;
   readonly #notes: SharedNotes;
+  readonly #lists: SharedNotes;
   readonly #replicas: JobReplicas | undefined;
 
   /**
-   * @param shared used only if it is sealed: else anybody could tell stories
+   * @param redis used only if it is sealed: else anybody could tell stories
    * @param replicas whose jobs are listed
    */
-  constructor(shared: ByteCache | undefined, replicas?: JobReplicas) {
-    this.#shared = sealedOnly(shared);
-    this.#notes = new SharedNotes(this.#shared, KEY_PREFIX);
+  constructor(redis: NoteRedis | undefined, replicas?: JobReplicas) {
+    const sealed = sealedNotes(redis);
+    this.#notes = new SharedNotes(sealed, { prefix: PREFIX });
+    this.#lists = new SharedNotes(sealed, { prefix: LIST_PREFIX });
     this.#replicas = replicas;
   }
 
@@ -45,8 +44,7 @@ export class SharedJobs {
   /** @param ids the jobs of this replica, newest first */
   async noteList(ids: readonly string[]): Promise<void> {
     if (this.#replicas === undefined) return;
-    const bytes = Buffer.from(JSON.stringify(ids.slice(0, MAX_LISTED)));
-    await this.#shared?.set(LIST_PREFIX + this.#replicas.id, bytes);
+    await this.#lists.note(this.#replicas.id, { ids: ids.slice(0, MAX_LISTED) });
   }
 
   /** The newest jobs of the other replicas that are alive. */
@@ -58,8 +56,7 @@ export class SharedJobs {
   }
 
   async #listOf(replica: string): Promise<string[]> {
-    const hit = await this.#shared?.get(LIST_PREFIX + replica);
-    const ids = hit && tryParseJson(Buffer.from(hit.bytes).toString());
+    const ids = (await this.#lists.find(replica))?.fields['ids'];
     return Array.isArray(ids) ? ids.slice(0, MAX_LISTED).map(String) : [];
   }
 

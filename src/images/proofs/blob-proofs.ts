@@ -235,7 +235,7 @@ export class BlobProofs implements AsyncDisposable {
       atMs !== undefined && storedAgeMs(atMs, this.#now()) < lifetimeMs;
     let provenAtMs = table.get(name)?.provenAtMs;
     if (isValid(provenAtMs)) return;
-    const shared = await sharedProofs?.find(proven, lifetimeMs, this.#now());
+    const shared = await sharedProofs?.find(proven, this.#now());
     if (shared !== undefined && shared > (provenAtMs ?? 0)) {
       provenAtMs = shared;
       table.set(name, { provenAtMs, derivation: undefined });

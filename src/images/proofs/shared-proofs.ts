@@ -1,5 +1,5 @@
-import { type ByteCache, sealedOnly } from '../../cache/byte-cache.ts';
-import { sharedAgeMs, steadyNow } from '../../core/steady-now.ts';
+import { type NoteRedis, sealedNotes, SharedNotes } from '../../cache/shared-notes.ts';
+import { steadyNow } from '../../core/steady-now.ts';
 import type { LastingProofs } from './lasting-proofs.ts';
 
 /** A blob or manifest of a repository. */
@@ -11,46 +11,49 @@ export interface Provable {
 
 export interface SharedProofsDeps {
   /** Used only if it is sealed: else anybody could have written a proof. */
-  readonly redis: ByteCache | undefined;
+  readonly redis: NoteRedis | undefined;
+  /** How long a proof is valid. */
+  readonly lifetimeMs: number;
   readonly lasting: LastingProofs | undefined;
 }
 
-const KEY_PREFIX = 'proof:1:';
+const PREFIX = 'proof:1:';
 
 /** When an upstream last proved what to any replica. */
 export class SharedProofs {
-  readonly #redis: ByteCache | undefined;
+  readonly #notes: SharedNotes;
+  readonly #lifetimeMs: number;
   readonly #lasting: LastingProofs | undefined;
 
-  constructor({ redis, lasting }: SharedProofsDeps) {
-    this.#redis = sealedOnly(redis);
+  constructor({ redis, lifetimeMs, lasting }: SharedProofsDeps) {
+    this.#notes = new SharedNotes(sealedNotes(redis), { prefix: PREFIX, lifetimeMs });
+    this.#lifetimeMs = lifetimeMs;
     this.#lasting = lasting;
   }
 
   /**
-   * When `proven` was last proven, as {@link steadyNow}: by Redis if that is at most `lifetimeMs` ago, else
+   * When `proven` was last proven, as {@link steadyNow}: by Redis if that is less than the lifetime ago, else
    * however long ago.
    */
-  async find(proven: Provable, lifetimeMs: number, nowMs = steadyNow()): Promise<number | undefined> {
-    const hit = await this.#redis?.get(keyOf(proven));
-    const provenAtMs = Number(hit && Buffer.from(hit.bytes).toString('latin1'));
-    const ageMs = Number.isSafeInteger(provenAtMs) ? sharedAgeMs(provenAtMs, nowMs) : Infinity;
-    if (ageMs < lifetimeMs) return nowMs - ageMs;
+  async find(proven: Provable, nowMs = steadyNow()): Promise<number | undefined> {
+    const ageMs = (await this.#notes.find(keyOf(proven)))?.ageMs;
+    if (ageMs !== undefined && ageMs < this.#lifetimeMs) return nowMs - Math.ceil(ageMs);
     return this.#lasting?.find(proven.repository, proven.digest);
   }
 
+  /** The upstream has just proven it. */
   note(proven: Provable, provenAtMs: number): void {
-    void this.#redis?.set(keyOf(proven), Buffer.from(String(provenAtMs)));
+    void this.#notes.note(keyOf(proven), {});
     this.#lasting?.note(proven.repository, proven.digest, provenAtMs);
   }
 
   /** The upstream refused: other replicas ask it again when their own proofs expire. */
   forget(proven: Provable): void {
-    void this.#redis?.delete(keyOf(proven));
+    void this.#notes.forget(keyOf(proven));
     this.#lasting?.forget(proven.repository, proven.digest);
   }
 }
 
 function keyOf({ repository, digest }: Provable): string {
-  return `${KEY_PREFIX}${repository} ${digest}`;
+  return `${repository} ${digest}`;
 }

@@ -41,8 +41,10 @@ export class RequestPace {
     const allowance = this.#allowances.get(kind);
     if (allowance === undefined) return;
     const { upstream, rates, longestWaitMs, pause, sharers, events } = this.#options;
-    const limit = `its requestsPerSecond.${kind} (${rates[kind]})`;
-    const waitMs = allowance.take(this.#now(), longestWaitMs, sharers?.());
+    const parts = sharers?.() ?? 1;
+    const shared = parts === 1 ? '' : `, shared by ${parts} replicas`;
+    const limit = `its requestsPerSecond.${kind} (${rates[kind]}${shared})`;
+    const waitMs = allowance.take(this.#now(), longestWaitMs, parts);
     if (waitMs === undefined) {
       const words = `upstream ${upstream}: more ${kind} requests than ${limit} allows`;
       throw new SpandrelError('UPSTREAM_THROTTLED', words);

@@ -3,29 +3,20 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 
 import { DigestFiles } from '../../../src/blobs/shelves/digest-files.ts';
-import { Patience } from '../../../src/cache/patience.ts';
-import { parseConfig } from '../../../src/config/parse-config.ts';
 import { type Digest, digestOf } from '../../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../../src/core/media-types.ts';
-import { BlobProofs } from '../../../src/images/proofs/blob-proofs.ts';
-import { KnownLayers } from '../../../src/images/documents/known-layers.ts';
-import { Deliveries } from '../../../src/images/proofs/deliveries.ts';
 import { ManifestStore } from '../../../src/images/documents/manifest-store.ts';
-import { Manifests } from '../../../src/images/manifests/manifests.ts';
-import { ProofTable } from '../../../src/images/proofs/proof-table.ts';
-import type { Target } from '../../../src/upstream/target.ts';
-import { Events } from '../../../src/telemetry/events.ts';
-import { createUpstreams } from '../../../src/upstream/upstreams.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
-import { collectingLogger } from '../../helpers/collected-output.ts';
+import {
+  NEGATIVE_SECONDS,
+  openManifests,
+  type OpenedManifests,
+  PROOF_SECONDS,
+} from '../../helpers/open-manifests.ts';
 import { ScriptedUpstream, type SeenRequest } from '../../helpers/upstreams/scripted-upstream.ts';
-import { healthOf } from '../../helpers/faults/store-health.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const TAG_SECONDS = 30;
-const NEGATIVE_SECONDS = 3;
-const PROOF_SECONDS = 600;
-const PATIENCE_MS = 1_500;
 
 let root: string;
 let upstream: ScriptedUpstream;
@@ -63,59 +54,8 @@ beforeEach(async () => {
 });
 
 /** A process of the proxy, on the same disk as the one before. */
-async function start(
-  tagSeconds = 0,
-  tags = new DigestFiles(join(root, 'tags')),
-): Promise<{ manifests: Manifests; proofs: BlobProofs; target: Target }> {
-  const events = new Events(collectingLogger());
-  const logger = collectingLogger();
-  const { upstream: timing, limits } = parseConfig({ yaml: '', environment: {} });
-  const upstreams = cleanup.use(
-    await createUpstreams({
-      upstreams:
-        parseConfig({
-          yaml: '',
-          environment: {
-            SPANDREL_UPSTREAMS: JSON.stringify([{ name: 'up', url: upstream.url, default: true }]),
-          },
-        }).upstreams ?? [],
-      timing: { ...timing, retries: 0 },
-      limits,
-      events,
-      logger,
-    }),
-  );
-  const now = (): number => nowMs;
-  const table = cleanup.use(
-    ProofTable.open(join(root, 'proofs'), {
-      health: healthOf(logger),
-      logger,
-      nowMs: nowMs,
-      storeBytes: 2 ** 30,
-    }),
-  );
-  const patience = new Patience(PATIENCE_MS);
-  const lifetimeMs = PROOF_SECONDS * 1000;
-  const deliveries = new Deliveries({ table, now });
-  const deliveryCheck = { confirm: () => Promise.resolve() };
-  const proofs = cleanup.use(
-    new BlobProofs({ table, deliveries, deliveryCheck, lifetimeMs, patience, events, logger, now }),
-  );
-  const manifests = cleanup.use(
-    new Manifests({
-      store: new ManifestStore(new DigestFiles(join(root, 'manifests'))),
-      proofs,
-      tags,
-      knownLayers: new KnownLayers(),
-      tagAgeMs: tagSeconds * 1000,
-      negativeAgeMs: NEGATIVE_SECONDS * 1000,
-      patience,
-      events,
-      logger,
-      now,
-    }),
-  );
-  return { manifests, proofs, target: upstreams.select({ name: 'team/app' }) };
+function start(tagSeconds = 0, tags = new DigestFiles(join(root, 'tags'))): Promise<OpenedManifests> {
+  return openManifests({ upstream, root, tagSeconds, tags, now: () => nowMs });
 }
 
 function put(reference: string, text: string, repository = 'team/app'): Digest {

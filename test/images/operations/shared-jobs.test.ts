@@ -1,9 +1,11 @@
-import { expect, it } from 'vitest';
+import { beforeAll, beforeEach, expect, it } from 'vitest';
 
-import type { ByteCache } from '../../../src/cache/byte-cache.ts';
-import { steadyNow } from '../../../src/core/steady-now.ts';
+import type { RedisCache } from '../../../src/cache/redis-cache.ts';
 import type { ImageJobView } from '../../../src/images/operations/image-job-view.ts';
 import { SharedJobs } from '../../../src/images/operations/shared-jobs.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
+import { openCache } from '../../helpers/open-cache.ts';
+import { RedisServer } from '../../helpers/upstreams/redis-server.ts';
 
 const JOB: ImageJobView = {
   id: 'one',
@@ -16,48 +18,56 @@ const JOB: ImageJobView = {
   layers: [],
 };
 
-/** Values of replicas, with what each key was set to last. */
-function sharedBy(values: Map<string, Uint8Array>, isAuthentic = true): ByteCache {
-  return {
-    isAuthentic,
-    get: async (key) => {
-      const bytes = values.get(key);
-      return bytes && { bytes, tier: 'redis' };
-    },
-    set: async (key, bytes) => void values.set(key, bytes),
-    setNew: () => Promise.reject(new Error('jobs are set, not created')),
-    delete: async (key) => void values.delete(key),
-  };
-}
+let server: RedisServer;
+let redis: RedisCache;
 
-/** Makes the only value older. */
-function age(values: Map<string, Uint8Array>, ms: number): void {
-  for (const [key, bytes] of values) {
-    const value = JSON.parse(String(Buffer.from(bytes))) as { atMs: number };
-    values.set(key, Buffer.from(JSON.stringify({ ...value, atMs: steadyNow() - ms })));
-  }
+beforeAll(async () => {
+  server = cleanup.use(await RedisServer.start());
+});
+
+beforeEach(async () => {
+  await server.command('FLUSHALL');
+  redis = await openCache(server);
+});
+
+/** Makes the note of the job older. */
+async function age(ms: number): Promise<void> {
+  const script =
+    `local v = redis.call('GET',KEYS[1]) local t = redis.call('TIME') ` +
+    `local at = string.format('%.0f',t[1]*1000000+t[2]-${ms * 1000}) ` +
+    `return redis.call('SET',KEYS[1],at..string.match(v,' .*'))`;
+  const [name = ''] = (await server.command('KEYS *job:1:one')).match(/spandrel:\S+/) ?? [];
+  expect(await server.command(`EVAL "${script}" 1 ${name}`)).toContain('OK');
 }
 
 it('a running job whose replica is silent has failed; an ended one stays as it is', async () => {
-  const values = new Map<string, Uint8Array>();
-  const jobs = new SharedJobs(sharedBy(values));
+  const jobs = new SharedJobs(redis);
   await jobs.note(JOB);
-  age(values, 10_000);
+  await age(10_000);
   expect(await jobs.find('one')).toEqual(JOB);
-  age(values, 60_000);
+  await age(60_000);
   expect(await jobs.find('one')).toMatchObject({ state: 'failed', error: { code: 'SHUTTING_DOWN' } });
   await jobs.note({ ...JOB, state: 'done' });
-  age(values, 60_000);
+  await age(60_000);
   expect(await jobs.find('one')).toMatchObject({ state: 'done' });
 });
 
 it('jobs are not shared where anybody could write them, and nonsense is no job', async () => {
-  const values = new Map<string, Uint8Array>();
-  const [open, jobs] = [new SharedJobs(sharedBy(values, false)), new SharedJobs(sharedBy(values))];
+  const [open, jobs] = [new SharedJobs(await openCache(server, { hasKey: false })), new SharedJobs(redis)];
   await open.note(JOB);
-  expect([values.size, open.isShared]).toEqual([0, false]);
+  expect([await server.command('DBSIZE'), open.isShared]).toEqual([expect.stringContaining(':0'), false]);
   await jobs.note(JOB);
   expect(await open.find('one')).toBeUndefined();
-  for (const key of values.keys()) values.set(key, Buffer.from('{'));
+  const [name = ''] = (await server.command('KEYS *job:1:one')).match(/spandrel:\S+/) ?? [];
+  for (const value of ['{', '1', '1 x', '9999999999999999 x']) {
+    await server.command(`SET ${name} "${value}"`);
+    expect([value, await jobs.find('one')]).toEqual([value, undefined]);
+    await jobs.note(JOB);
+    expect([value, await jobs.find('one')]).toEqual([value, JOB]);
+  }
+  await server.command(`DEL ${name}`);
+  await server.command(`RPUSH ${name} 1`);
   expect(await jobs.find('one')).toBeUndefined();
+  await jobs.note(JOB);
+  expect(await jobs.find('one')).toEqual(JOB);
 });
