@@ -43,6 +43,7 @@ export function parseWrittenConfig(input: ConfigInput): WrittenConfig {
     if (!isConfigPath(path)) problems.push(`${path}: ${describeUnknown(path)}`);
   }
   const values = new Map<ConfigPath, unknown>();
+  const invalid: ConfigPath[] = [];
   for (const path of Object.keys(CONFIG_KEYS) as ConfigPath[]) {
     const { kind, fallback } = CONFIG_KEYS[path] as {
       kind: { parse(raw: unknown): unknown };
@@ -54,12 +55,14 @@ export function parseWrittenConfig(input: ConfigInput): WrittenConfig {
       values.set(path, kind.parse(given));
     } catch (error) {
       if (!(error instanceof ValueProblem)) throw error;
+      if (fallback !== undefined) values.set(path, kind.parse(fallback));
+      invalid.push(path);
       const key = fromEnvironment.has(path) ? environmentName(path) : path;
       problems.push(`${key}${error.message.startsWith('[') ? '' : ': '}${error.message}`);
     }
   }
   const config = nest(values);
-  if (problems.length === 0) problems.push(...contradictions(config));
+  problems.push(...contradictions(config).filter((problem) => !isAboutOne(problem, invalid)));
   if (problems.length > 0) {
     const lines = problems.map((line) => `\n  ${line}`).join('');
     throw new SpandrelError('CONFIG_INVALID', `the configuration has ${problems.length} problem(s):${lines}`);
@@ -172,6 +175,12 @@ function nest(values: ReadonlyMap<ConfigPath, unknown>): Config {
     branch[leaf] = values.get(path);
   }
   return root as Config;
+}
+
+/** Whether a contradiction names one of `keys`, or its section: it may be due to their missing values. */
+function isAboutOne(problem: string, keys: readonly ConfigPath[]): boolean {
+  const [subject = ''] = problem.split(':', 1);
+  return keys.some((key) => problem.includes(key) || key.startsWith(`${subject}.`));
 }
 
 /** Conflicts between values that are valid on their own. */

@@ -15,6 +15,14 @@ export function isSnapshotter(userAgent: string | undefined): boolean {
 }
 
 /**
+ * True for clients that mount layers lazily: the snapshotters of soci, stargz, nydus (and its nydusd) and
+ * overlaybd, as far as they name themselves. They keep the URL that a blob was redirected to.
+ */
+export function mountsLazily(userAgent: string | undefined): boolean {
+  return userAgent !== undefined && /snapshotter|stargz|nydus|overlaybd/i.test(userAgent);
+}
+
+/**
  * The snapshotter waits 3 s for the head of a response, then counts the connection as broken. It repeats a
  * request after a 503 (soci-snapshotter `config/defaults.go`, `service/resolver/client.go`). So a 503 is sent
  * if the response is not ready by then.

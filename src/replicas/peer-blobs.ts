@@ -35,6 +35,8 @@ interface Share {
   peer: SeenMember | undefined;
   /** Ids of replicas that did not send it. */
   readonly useless: Set<string>;
+  /** A replica has it, or fetches it, for other repositories: the lease is theirs. */
+  isDenied: boolean;
   choosing: Promise<SeenMember | undefined> | undefined;
 }
 
@@ -121,6 +123,7 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
       sinceMs: steadyNow(),
       peer: undefined,
       useless: new Set(),
+      isDenied: false,
       choosing: undefined,
     };
     this.#shares.set(name, share);
@@ -150,7 +153,7 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
         events.replicas.leaseAgreed('other');
         return share.peer;
       }
-      if (this.#isDraining) break;
+      if (this.#isDraining || share.isDenied) break;
       state = await leases.takeOver(name, state, [...share.useless]);
     }
     events.replicas.leaseAgreed('none');
@@ -224,6 +227,7 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
   #giveUp(peer: SeenMember, share: Share, why: PeerRefusal | 'broken'): void {
     share.useless.add(peer.id);
     if (share.peer?.id === peer.id) share.peer = undefined;
+    if (why === 'denied') share.isDenied = true;
     if (why === 'unreachable') this.#links.noteFault(peer);
   }
 

@@ -37,9 +37,9 @@ export interface PeerRequest {
 
 /**
  * Why a replica does not send a blob: it is away, does not show that it still works on it, does not have it,
- * or sends something else.
+ * has it for other repositories only (`denied`), or sends something else.
  */
-export type PeerRefusal = 'unreachable' | 'silent' | 'absent' | 'refused' | 'invalid';
+export type PeerRefusal = 'unreachable' | 'silent' | 'absent' | 'denied' | 'refused' | 'invalid';
 
 /** To each replica; more requests wait. */
 const MAX_CONNECTIONS = 32;
@@ -155,6 +155,7 @@ export class PeerClient implements AsyncDisposable {
   ): BlobResponse | PeerRefusal {
     if (!this.#deps.seal.isProof(headers[PROOF_HEADER], authorization)) return 'refused';
     if (statusCode === 404) return 'absent';
+    if (statusCode === 403) return 'denied';
     if (statusCode !== 200 && statusCode !== 206) return 'refused';
     const part = readPart(statusCode, headers, request);
     if (part === undefined) return 'invalid';

@@ -122,6 +122,23 @@ describe('parseConfig', () => {
     expect(problems.join('\n')).toMatch(/SPANDREL_UPSTREAMS\[0\]: unknown field nme/);
   });
 
+  it('lists contradictions beside invalid values, but none that a valid value would end', () => {
+    const yaml = JSON.stringify({
+      redirect: { blobs: 'sometimes' },
+      replica: { url: 'http://10.0.0.7:5000', token: 'x'.repeat(20) },
+      storage: { s3: { prefix: 'spandrel/', bucket: 5 } },
+      access: { kind: 'nobody', htpasswdFile: '/users' },
+      ready: { redis: true },
+    });
+    expect(problemsOf({ yaml }).map((problem) => problem.trim().split(':', 1)[0])).toEqual([
+      'storage.s3.bucket',
+      'redirect.blobs',
+      'access.kind',
+      'ready.redis',
+      'replica.url',
+    ]);
+  });
+
   it.each([
     ['listen: {tls: {cert: a.pem}}', 'cert and key need each other'],
     ['listen: {port: 5001}', 'same address'],

@@ -75,6 +75,33 @@ it('a replica that has lost a blob is asked once, and another fetches it', async
   expect(await pull(first, blob)).toBe('right from peer');
 });
 
+it('a repository without a blob ends no fetch of it, and hides no replica that has it', async () => {
+  const [first, second, third] = (await startReplicas(3, registry, redis)) as [
+    RunningApp,
+    RunningApp,
+    RunningApp,
+  ];
+  const [blob] = (await addBlobs(3_000_000)) as [Buffer];
+  const { promise: until, resolve: release } = Promise.withResolvers<void>();
+  const isLate = ({ path, range = '' }: { path: string; range?: string | undefined }): boolean =>
+    path.includes('/app/blobs/') && Number(/\d+/.exec(range)) >= 2 ** 20;
+  registry.faults.set([{ match: isLate, action: { kind: 'hold', until } }]);
+  const fetching = pull(first, blob);
+  // The first response has arrived by then.
+  await registry.requests.waitFor(isLate);
+  const strange = async (app: RunningApp): Promise<number> =>
+    (await fetch(`${app.url}/v2/up/stranger/blobs/${digestOf(blob)}`)).status;
+  expect(await strange(second)).toBe(404);
+  release();
+  expect(await fetching).toBe('right from fill');
+  await expect.poll(() => pull(first, blob), WAIT).toBe('right from disk');
+  expect(await strange(second)).toBe(404);
+  expect(await second.metric('spandrel_replica_requests_total{outcome="denied"}')).toBe(2);
+  expect(await pull(second, blob)).toBe('right from peer');
+  expect(await pull(third, blob)).toBe('right from peer');
+  expect(registry.requests.bytesSent / blob.byteLength).toBeLessThanOrEqual(1.01);
+});
+
 it('replicas go on alone when Redis dies, and work together again when it is back', async () => {
   const replicas = await startReplicas(3, registry, redis);
   const [blob] = (await addBlobs(4_000_000)) as [Buffer];

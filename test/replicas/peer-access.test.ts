@@ -98,7 +98,7 @@ describe('a replica', () => {
 
   it('sends only what the repository has', async () => {
     const { status } = await ask({ path: PATH.replace('/app/', '/other/') });
-    expect(status).toBe(404);
+    expect(status).toBe(403);
   });
 
   it('admits replicas that no rule for clients admits', async () => {

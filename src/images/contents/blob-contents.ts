@@ -68,7 +68,7 @@ export class BlobContents {
       // It would wait for a fill that another replica runs, perhaps the one that asks.
       if (!(await this.#deps.servesReplicas(target, digest)))
         throw new SpandrelError('BLOB_UNKNOWN', 'this replica does not have the blob');
-      return this.#storedContent(target, digest, request);
+      return this.#storedContent(target, digest, request).catch(denyReplica);
     }
     if (request.isMirrored && !layers.belongsInIndex(target, digest)) {
       configGate.note(client, digest, 'requested');
@@ -149,4 +149,10 @@ export class BlobContents {
       dispose: async () => blob[Symbol.asyncDispose](),
     };
   }
+}
+
+/** Tells the other replica that this one has the blob, but not for this repository. */
+function denyReplica(error: unknown): never {
+  if (!isSpandrelError(error, 'BLOB_UNKNOWN', 'NAME_UNKNOWN')) throw error;
+  throw new SpandrelError('DENIED', 'the repository does not have the blob', { cause: error });
 }

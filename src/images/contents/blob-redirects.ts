@@ -1,4 +1,4 @@
-import { isSnapshotter } from '../../core/client-quirks.ts';
+import { mountsLazily } from '../../core/client-quirks.ts';
 import type { Digest } from '../../core/digest.ts';
 import type { Target } from '../../upstream/target.ts';
 import type { BlobProofs } from '../proofs/blob-proofs.ts';
@@ -41,7 +41,7 @@ export class BlobRedirects {
     const { mode, proofs, locate } = this.#deps;
     const { range, userAgent, isSizeOnly, isFromReplica, signal } = request;
     if (mode === 'never' || range !== undefined || isSizeOnly || isFromReplica) return undefined;
-    if (isSnapshotter(userAgent)) return undefined;
+    if (mountsLazily(userAgent)) return undefined;
     const { client, repository } = target;
     const url = (await locate?.(client.name, digest, signal)) ?? client.signedBlobUrl(repository, digest);
     if (url !== undefined) await proofs.authorize(target, digest, signal);

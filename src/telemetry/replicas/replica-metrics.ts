@@ -5,12 +5,14 @@ export type LeaseOutcome = 'claimed' | 'taken_over' | 'other' | 'none';
 const LEASE_OUTCOMES: readonly LeaseOutcome[] = ['claimed', 'taken_over', 'other', 'none'];
 
 /** How requests to other replicas end. */
-export type PeerOutcome = 'ok' | 'absent' | 'unreachable' | 'silent' | 'refused' | 'invalid' | 'broken';
+export type PeerOutcome =
+  'ok' | 'absent' | 'unreachable' | 'silent' | 'denied' | 'refused' | 'invalid' | 'broken';
 const PEER_OUTCOMES: readonly PeerOutcome[] = [
   'ok',
   'absent',
   'unreachable',
   'silent',
+  'denied',
   'refused',
   'invalid',
   'broken',
@@ -34,7 +36,8 @@ export class ReplicaMetrics {
     this.requests = counter(
       'replica_requests_total',
       'Requests for blobs to other replicas: `absent` is a replica that no longer has the blob, `silent` ' +
-        'one that took the request and showed no sign of life, `broken` a body that ended early',
+        'one that took the request and showed no sign of life, `denied` one that has the blob, but not for ' +
+        'this repository, `broken` a body that ended early',
       ['outcome'],
     );
     for (const outcome of LEASE_OUTCOMES) this.leases.inc({ outcome }, 0);
