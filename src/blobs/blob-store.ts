@@ -359,6 +359,8 @@ export class BlobStore implements AsyncDisposable {
     signal?.throwIfAborted();
     for (;;) {
       const stored = await this.#complete.open(digest, { byName, signal });
+      if (stored !== undefined && source.upstream !== undefined)
+        for (const tier of this.#options.tiers ?? []) tier.used?.(digest, source.upstream);
       const handle = stored ?? (await this.#fills.open(request, signal));
       if (handle === undefined) continue;
       if (provenBytes === undefined || handle.sizeBytes === provenBytes) return handle;

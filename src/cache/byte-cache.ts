@@ -23,6 +23,11 @@ export interface ByteCache {
    */
   setNew(key: string, bytes: Uint8Array): Promise<CacheHit | undefined>;
   delete(key: string): Promise<void>;
+  /**
+   * The entry is in use. A cache that outlives others, which rules empty by age, sees to it in the background
+   * that it stays, and stores what `make` returns if it has lost it. Cheap: call it each time.
+   */
+  keep?(key: string, make: () => Promise<Uint8Array | undefined>): void;
 }
 
 /** The cache, if only replicas with the same key can have written its values. */

@@ -66,7 +66,10 @@ export class LayerIndexFiles {
 
   /** A stored index that fits the configuration, from this replica or another one. */
   async load(digest: Digest): Promise<LayerIndex | undefined> {
-    return (await this.#open(digest)) ?? (await this.loadShared(digest));
+    const index = await this.#open(digest);
+    if (index === undefined) return this.loadShared(digest);
+    this.#deps.shared?.keep?.(this.sharedKey(digest), () => this.#encodeStored(digest, index.summary));
+    return index;
   }
 
   /** As {@link load}, but one of another replica, which replaces a stored one. */
@@ -168,6 +171,14 @@ export class LayerIndexFiles {
     } finally {
       if (this.#turns.get(digest) === over) this.#turns.delete(digest);
     }
+  }
+
+  /** As replicas share it. @throws SpandrelError STORE_FAILED */
+  async #encodeStored(digest: Digest, { ztoc }: LayerSummary): Promise<Uint8Array | undefined> {
+    const { files, ztocs } = this.#deps;
+    const index = await files.read(digest);
+    const stored = ztoc === undefined ? NO_ZTOC : await ztocs.readCompressed(ztoc.digest);
+    return index && stored && encodeSharedIndex({ index, ztoc: stored });
   }
 
   /**

@@ -45,7 +45,17 @@ export class TarZtocFiles {
    * @throws SpandrelError STORE_FAILED, STORE_FULL
    */
   async find(layer: Digest, spanBytes: number): Promise<TarZtoc | undefined> {
-    return (await this.#findStored(layer, spanBytes)) ?? this.#fetchShared(layer, spanBytes);
+    const stored = await this.#findStored(layer, spanBytes);
+    if (stored === undefined) return this.#fetchShared(layer, spanBytes);
+    this.#deps.shared?.keep?.(this.sharedKey(layer, spanBytes), () => this.#encodeStored(layer, stored));
+    return stored;
+  }
+
+  /** As replicas share it. */
+  async #encodeStored(layer: Digest, found: TarZtoc): Promise<Uint8Array | undefined> {
+    const ztoc =
+      found.ztoc === undefined ? NO_ZTOC : await this.#deps.ztocs.readCompressed(found.ztoc.digest);
+    return ztoc && encodeSharedIndex({ index: encode(layer, found), ztoc });
   }
 
   /** @throws SpandrelError STORE_FAILED, STORE_FULL */

@@ -14,6 +14,7 @@ import { makeSecret } from '../helpers/secrets.ts';
 import { GivenProfiles } from '../helpers/starts/given-profiles.ts';
 import { setAwsEnvironment, STATIC_KEYS } from '../helpers/upstreams/aws-environment.ts';
 import { ImageUpstream } from '../helpers/upstreams/image-upstream.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 import { MotoBucket } from '../helpers/upstreams/moto-bucket.ts';
 import { RedisServer } from '../helpers/upstreams/redis-server.ts';
 
@@ -49,15 +50,20 @@ beforeAll(async () => {
   originals = new Map(await Promise.all(added));
   setAwsEnvironment(STATIC_KEYS);
   // The first replica indexes everything, writes it behind, and is gone.
-  const first = await startReplica({}, new GivenProfiles().give('team/boot', ['etc/a']));
+  const first = await startReplica({ prefix: PREFIX, profiles: booting() });
   answers = await pullAll(first);
+  await endWritten(first);
+}, 60_000);
+
+/** Ends a replica that has written all that it has to write. */
+async function endWritten(replica: RunningApp): Promise<void> {
   for (const kind of ['blob', 'record'])
     await vi.waitFor(async () => {
-      const waiting = await first.metric(`spandrel_durable_queue_length{kind="${kind}"}`);
+      const waiting = await replica.metric(`spandrel_durable_queue_length{kind="${kind}"}`);
       if (waiting > 0) throw new Error(`${waiting} ${kind}s wait to be written`);
     }, 20_000);
-  await first[Symbol.asyncDispose]();
-}, 60_000);
+  await replica[Symbol.asyncDispose]();
+}
 
 beforeEach(() => {
   network.fault = () => PASS;
@@ -68,19 +74,31 @@ beforeEach(() => {
   });
 });
 
-function startReplica(
-  environment: Readonly<Record<string, string>>,
-  profiles = new GivenProfiles(),
-): Promise<RunningApp> {
+/** Starts have read a file of one image. */
+const booting = (): GivenProfiles => new GivenProfiles().give('team/boot', ['etc/a']);
+
+interface Replica {
+  readonly environment?: Readonly<Record<string, string>>;
+  readonly profiles?: GivenProfiles;
+  readonly root?: string;
+  /** In the bucket; `undefined` if there is no bucket. */
+  readonly prefix: string | undefined;
+}
+
+function startReplica({ environment, profiles, prefix, ...options }: Replica): Promise<RunningApp> {
   const rules = Object.entries(FORMS).map(([form, rule]) => ({ repository: `team/${form}`, ...rule }));
+  const tier = {
+    SPANDREL_STORAGE_S3_BUCKET: bucket.name,
+    SPANDREL_STORAGE_S3_PREFIX: prefix ?? '',
+    SPANDREL_STORAGE_S3_ENDPOINT: bucket.url,
+    SPANDREL_CACHE_REDIS_KEY: SHARED_KEY,
+  };
   return proxyWith(network, {
-    profiles,
+    ...options,
+    profiles: profiles ?? new GivenProfiles(),
     upstream: { host: 'registry.test' },
     environment: {
-      SPANDREL_STORAGE_S3_BUCKET: bucket.name,
-      SPANDREL_STORAGE_S3_PREFIX: PREFIX,
-      SPANDREL_STORAGE_S3_ENDPOINT: bucket.url,
-      SPANDREL_CACHE_REDIS_KEY: SHARED_KEY,
+      ...(prefix === undefined ? {} : tier),
       SPANDREL_UPSTREAM_RETRIES: '0',
       SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
       SPANDREL_INDEX_HOLD_MS: '600000',
@@ -145,7 +163,7 @@ describe('a new replica with an empty disk and the same bucket', () => {
         environment['SPANDREL_CACHE_REDIS_URL'] = redis.url;
       }
       // It has no profile: the boot layer is that of the first one.
-      const replica = await startReplica(environment);
+      const replica = await startReplica({ prefix: PREFIX, environment });
       expect(await pullAll(replica)).toEqual(answers);
       expect(asked()).toEqual([]);
       expect(await replica.metric('spandrel_index_builds_total{outcome="indexed"}')).toBe(0);
@@ -154,8 +172,24 @@ describe('a new replica with an empty disk and the same bucket', () => {
 
   it('serves them also while the upstream is away', async () => {
     network.fault = () => ({ kind: 'reset' });
-    const replica = await startReplica({});
+    const replica = await startReplica({ prefix: PREFIX });
     expect(await pullAll(replica)).toEqual(answers);
+    expect(await replica.metric('spandrel_index_builds_total{outcome="indexed"}')).toBe(0);
+  });
+
+  it('serves also what was on a disk before there was a bucket, once that was in use', async () => {
+    const root = await temporaryFolder();
+    const before = await startReplica({ prefix: undefined, profiles: booting(), root });
+    expect(await pullAll(before)).toEqual(answers);
+    await before[Symbol.asyncDispose]();
+    const later = await startReplica({ prefix: 'later/', root });
+    expect(await pullAll(later)).toEqual(answers);
+    await endWritten(later);
+
+    network.seen.length = 0;
+    const replica = await startReplica({ prefix: 'later/' });
+    expect(await pullAll(replica)).toEqual(answers);
+    expect(asked().filter((request) => request.startsWith('GET'))).toEqual([]);
     expect(await replica.metric('spandrel_index_builds_total{outcome="indexed"}')).toBe(0);
   });
 });

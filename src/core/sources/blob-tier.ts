@@ -37,4 +37,9 @@ export interface BlobTier {
    * throw.
    */
   ended(blob: TierBlob, outcome: TierOutcome): void;
+  /**
+   * Somebody reads the blob, which is in the store. A tier that outlives the store takes a copy, if it has
+   * none. Cheap: called each time. Must not throw.
+   */
+  used?(digest: Digest, upstream: string): void;
 }

@@ -38,6 +38,9 @@ const MAX_KNOWN = 50_000;
 const ABSENT_MS = 30_000;
 /** A rule of the bucket may delete the blob at any time. */
 const THERE_MS = 3_600_000;
+/** Blobs in use are looked after this often, and while fewer than these wait. */
+const OFFERED_MS = 24 * 3_600_000;
+const MAX_OFFERED = 2_000;
 /** Clients that are sent to a blob that is gone fail. */
 const LOCATED_MS = 60_000;
 
@@ -49,6 +52,8 @@ export class DurableBlobs implements BlobTier, AsyncDisposable {
   readonly #known = new BoundedMap<Known>({ maxEntries: MAX_KNOWN });
   /** Blobs whose objects do not match their digest, until they are deleted. */
   readonly #wrong = new BoundedMap<{ readonly name: string }>({ maxEntries: MAX_QUEUED });
+  /** Blobs that were in use. */
+  readonly #offered = new BoundedMap<{ readonly atMs: number }>({ maxEntries: MAX_KNOWN });
   readonly #queue: WriteQueue;
   readonly #rate: ByteRate;
   #open: (digest: Digest) => Promise<StoredContent | undefined> = () => Promise.resolve(undefined);
@@ -103,6 +108,16 @@ export class DurableBlobs implements BlobTier, AsyncDisposable {
     if (outcome === 'complete') this.#copy(digest);
   }
 
+  used(digest: Digest, upstream: string): void {
+    if (!this.#deps.keeps(upstream)) return;
+    const offered = this.#offered.get(digest);
+    if (offered !== undefined && this.#now() - offered.atMs < OFFERED_MS) return;
+    // New blobs come first.
+    if (this.#queue.length >= MAX_OFFERED) return;
+    this.#offered.set(digest, { atMs: this.#now() });
+    this.#copy(digest);
+  }
+
   /**
    * A URL from which anybody can read the blob for some minutes; `undefined` if the store does not have it,
    * or fails.
@@ -140,8 +155,9 @@ export class DurableBlobs implements BlobTier, AsyncDisposable {
     await this.#deleteWrong(digest, signal);
     // Replicas that fill one blob at the same time all come here: most find it written.
     const found = await objects.stat(name, signal);
-    if (found !== undefined && found !== sizeBytes) await objects.delete(name, signal);
-    if (found !== sizeBytes) {
+    const isThere = found?.sizeBytes === sizeBytes;
+    if (found !== undefined && !isThere) await objects.delete(name, signal);
+    if (!isThere) {
       const read: LargeContent['read'] = async (range, reading) => {
         await this.#rate.admit(range.end - range.start, reading);
         return content.read(range, reading);

@@ -8,6 +8,18 @@ export interface LargeContent {
   read(range: ByteRange, signal: AbortSignal): Promise<Uint8Array<ArrayBuffer>>;
 }
 
+export interface ObjectState {
+  readonly sizeBytes: number;
+  /** Since it was written, by the clocks of the store and of this machine. */
+  readonly ageMs: number;
+}
+
+export interface ReadObject {
+  readonly bytes: Buffer;
+  /** As {@link ObjectState}. */
+  readonly ageMs: number;
+}
+
 /** `exists`: there is an object of this name already, and it stays as it is. */
 export type WriteOutcome = 'written' | 'exists';
 
@@ -36,9 +48,9 @@ export interface ObjectStore {
     sizeBytes?: number,
   ): Promise<BlobResponse | undefined>;
   /** Reads a small object; `undefined` if there is none. Throws UPSTREAM_PROTOCOL if it is larger. */
-  read(name: string, maxBytes: number, signal: AbortSignal): Promise<Buffer | undefined>;
-  /** Size of an object in bytes; `undefined` if there is none. */
-  stat(name: string, signal: AbortSignal): Promise<number | undefined>;
+  read(name: string, maxBytes: number, signal: AbortSignal): Promise<ReadObject | undefined>;
+  /** `undefined` if there is none. */
+  stat(name: string, signal: AbortSignal): Promise<ObjectState | undefined>;
   /** Writes an object at once, replacing an earlier one unless `ifAbsent` is set. */
   write(
     name: string,

@@ -8,7 +8,7 @@ import { TimeLimit } from '../../core/work/time-limit.ts';
 import { SMALL_DOCUMENT_BYTES } from '../../core/work/in-own-turn.ts';
 import type { Events } from '../../telemetry/events.ts';
 import { recordObjectName } from '../objects/record-object-name.ts';
-import type { ObjectStore, WriteOutcome } from '../objects/object-store.ts';
+import type { ObjectStore, ReadObject, WriteOutcome } from '../objects/object-store.ts';
 import { type WritePauses, WriteQueue } from '../writes/write-queue.ts';
 
 export interface DurableRecordsDeps {
@@ -30,6 +30,8 @@ const MAX_RECORD_BYTES = 64 * 2 ** 20;
 const MAX_QUEUED = 20_000;
 const MAX_QUEUED_BYTES = 64 * 2 ** 20;
 const PARALLEL = 8;
+/** Records in use are looked after while fewer than these wait. */
+const MAX_KEPT = 2_000;
 const MAX_REMEMBERED = 50_000;
 /** For the decision which of several replicas writes a record first; a client waits. */
 const DECISION_MS = 2_000;
@@ -38,7 +40,7 @@ const ABSENT_MS = 10_000;
 /**
  * A record in use is written again after this time even if it is the same: rules of the bucket delete by age.
  */
-const RENEW_MS = 24 * 3_600_000;
+const RENEW_MS = 7 * 24 * 3_600_000;
 
 interface Written {
   readonly digest: string;
@@ -84,16 +86,20 @@ export class DurableRecords implements ByteCache, AsyncDisposable {
     await Promise.resolve();
     if (bytes.byteLength > MAX_RECORD_BYTES) return;
     this.#absent.delete(key);
-    const digest = bytes.byteLength <= SMALL_DOCUMENT_BYTES ? digestOf(bytes) : '';
+    const digest = knownDigestOf(bytes);
     const written = this.#written.get(key);
-    const isKnown = written?.digest === digest && this.#now() - written.atMs < RENEW_MS;
-    if (digest !== '' && isKnown && !this.#values.has(key)) return;
+    const isSame = digest !== '' && written?.digest === digest;
+    if (isSame && this.#now() - written.atMs < RENEW_MS && !this.#values.has(key)) return;
+    this.#writeBehind(key, bytes, digest, isSame ? false : undefined);
+  }
+
+  #writeBehind(key: string, bytes: Uint8Array, digest: string, ifAbsent: boolean | undefined): void {
     this.#values.set(key, bytes);
     const isQueued = this.#queue.add({
       name: key,
       bytes: bytes.byteLength,
       run: async (signal) => {
-        await this.#write(key, bytes, signal);
+        await this.#write(key, bytes, signal, ifAbsent);
         this.#written.set(key, { digest, atMs: this.#now() });
         return true;
       },
@@ -102,6 +108,23 @@ export class DurableRecords implements ByteCache, AsyncDisposable {
       },
     });
     if (!isQueued) this.#values.delete(key);
+  }
+
+  keep(key: string, make: () => Promise<Uint8Array | undefined>): void {
+    const written = this.#written.get(key);
+    if (this.#values.has(key) || (written !== undefined && this.#now() - written.atMs < RENEW_MS)) return;
+    // New records come first.
+    if (this.#queue.length >= MAX_KEPT) return;
+    this.#written.set(key, { digest: written?.digest ?? '', atMs: this.#now() });
+    const run = async (signal: AbortSignal): Promise<boolean> => {
+      const state = await this.#deps.objects.stat(this.#nameOf(key), signal);
+      if (state !== undefined && state.ageMs < RENEW_MS) return true;
+      const bytes = await make();
+      if (bytes !== undefined && bytes.byteLength <= MAX_RECORD_BYTES)
+        await this.#write(key, bytes, signal, state === undefined);
+      return true;
+    };
+    this.#queue.add({ name: key, bytes: 0, run });
   }
 
   /** Writes at once: the store decides between replicas. If it does not in time, as {@link set}. */
@@ -140,8 +163,8 @@ export class DurableRecords implements ByteCache, AsyncDisposable {
     const { objects } = this.#deps;
     const { promise, resolve } = Promise.withResolvers<void>();
     const run = async (signal: AbortSignal): Promise<boolean> => {
-      const value = await objects.read(this.#nameOf(key), MAX_RECORD_BYTES, signal);
-      const changed = change(await this.#open(key, value));
+      const found = await objects.read(this.#nameOf(key), MAX_RECORD_BYTES, signal);
+      const changed = change(await this.#open(key, found?.bytes));
       if (changed !== undefined) await this.#write(key, changed, signal);
       this.#absent.delete(key);
       return true;
@@ -152,16 +175,24 @@ export class DurableRecords implements ByteCache, AsyncDisposable {
   /** Failures are misses. */
   async #read(key: string): Promise<Uint8Array | undefined> {
     const { objects } = this.#deps;
-    let value: Uint8Array | undefined;
+    let found: ReadObject | undefined;
     try {
-      value = await objects.read(this.#nameOf(key), MAX_RECORD_BYTES, this.#closing.signal);
+      found = await objects.read(this.#nameOf(key), MAX_RECORD_BYTES, this.#closing.signal);
     } catch (error) {
       if (isSpandrelError(error) || this.#closing.signal.aborted) return undefined;
       throw error;
     }
-    const bytes = await this.#open(key, value);
-    if (bytes === undefined) this.#absent.set(key, { atMs: this.#now() });
+    const bytes = await this.#open(key, found?.bytes);
+    if (bytes === undefined || found === undefined) this.#absent.set(key, { atMs: this.#now() });
+    else this.#noteRead(key, bytes, found.ageMs);
     return bytes;
+  }
+
+  /** What is there need not be written again, unless it is old. */
+  #noteRead(key: string, bytes: Uint8Array, ageMs: number): void {
+    const digest = knownDigestOf(bytes);
+    this.#written.set(key, { digest, atMs: this.#now() - ageMs });
+    if (ageMs >= RENEW_MS && this.#queue.length < MAX_KEPT) this.#writeBehind(key, bytes, digest, false);
   }
 
   /** The content of an object; `undefined` if there is none, or if its seal is wrong. */
@@ -209,6 +240,11 @@ export class DurableRecords implements ByteCache, AsyncDisposable {
     await this.#queue[Symbol.asyncDispose]();
     this.#values.clear();
   }
+}
+
+/** Of a small record; empty for one that is too large to be hashed here. */
+function knownDigestOf(bytes: Uint8Array): string {
+  return bytes.byteLength <= SMALL_DOCUMENT_BYTES ? digestOf(bytes) : '';
 }
 
 function isManifest(key: string): boolean {

@@ -46,6 +46,10 @@ export class RecordCache implements ByteCache {
     return far;
   }
 
+  keep(key: string, make: () => Promise<Uint8Array | undefined>): void {
+    this.#durable.keep?.(key, make);
+  }
+
   async delete(key: string): Promise<void> {
     await Promise.all([this.#redis?.delete(key), this.#durable.delete(key)]);
   }

@@ -9,7 +9,8 @@ import { SpandrelError } from '../../core/errors.ts';
 import { steadyNow } from '../../core/steady-now.ts';
 import { TimeLimit } from '../../core/work/time-limit.ts';
 import type { Events } from '../../telemetry/events.ts';
-import type { S3Api } from './s3-api.ts';
+import type { ReadObject } from '../objects/object-store.ts';
+import { objectAgeMs, type S3Api } from './s3-api.ts';
 import { explainS3Fault, S3Refusal } from './s3-fault.ts';
 import type { StoreGate } from './store-gate.ts';
 
@@ -39,6 +40,13 @@ const MAX_ERROR_BYTES = 16 * 1024;
 interface SignedUrl {
   readonly url: URL;
   readonly expiresAtMs: number;
+}
+
+interface FoundObject {
+  readonly body: Readable;
+  readonly range: ByteRange;
+  readonly totalBytes: number;
+  readonly ageMs: number;
 }
 
 /** Reads objects from signed URLs. The signature does not cover `Range`: one URL serves all ranges. */
@@ -83,6 +91,18 @@ export class ObjectReads implements AsyncDisposable {
     signal: AbortSignal,
     sizeBytes?: number,
   ): Promise<BlobResponse | undefined> {
+    const found = await this.#find(name, range, signal, sizeBytes);
+    if (found === undefined) return undefined;
+    const { body, range: sent, totalBytes } = found;
+    return { range: sent, totalBytes, body: this.#exactly(body, sent, signal) };
+  }
+
+  async #find(
+    name: string,
+    range: ByteRange | undefined,
+    signal: AbortSignal,
+    sizeBytes?: number,
+  ): Promise<FoundObject | undefined> {
     const { gate, events } = this.#deps;
     const found = await gate.run('get', signal, async () => {
       const response = await this.#request(name, range, signal);
@@ -92,20 +112,18 @@ export class ObjectReads implements AsyncDisposable {
       throw protocolFault(`an object of ${response.totalBytes} instead of ${sizeBytes} bytes`);
     });
     events.durable.responded('get', found === undefined ? 'absent' : 'ok');
-    if (found === undefined) return undefined;
-    const { body, ...response } = found;
-    return { ...response, body: this.#exactly(body, found.range, signal) };
+    return found;
   }
 
-  async read(name: string, maxBytes: number, signal: AbortSignal): Promise<Buffer | undefined> {
-    const response = await this.fetch(name, undefined, signal);
-    if (response === undefined) return undefined;
+  async read(name: string, maxBytes: number, signal: AbortSignal): Promise<ReadObject | undefined> {
+    const found = await this.#find(name, undefined, signal);
+    if (found === undefined) return undefined;
     const chunks: Buffer[] = [];
-    for await (const chunk of response.body) {
-      if (response.totalBytes > maxBytes) throw protocolFault(`more than ${maxBytes} bytes of a record`);
+    for await (const chunk of this.#exactly(found.body, found.range, signal)) {
+      if (found.totalBytes > maxBytes) throw protocolFault(`more than ${maxBytes} bytes of a record`);
       chunks.push(chunk);
     }
-    return Buffer.concat(chunks);
+    return { bytes: Buffer.concat(chunks), ageMs: found.ageMs };
   }
 
   /** @throws S3Refusal, the errors of undici and of the SDK, SpandrelError UPSTREAM_PROTOCOL */
@@ -113,7 +131,7 @@ export class ObjectReads implements AsyncDisposable {
     name: string,
     range: ByteRange | undefined,
     signal: AbortSignal,
-  ): Promise<{ body: Readable; range: ByteRange; totalBytes: number } | undefined> {
+  ): Promise<FoundObject | undefined> {
     const isSigned = this.#urls.get(name) !== undefined;
     const url = await this.locate(name);
     using limit = new TimeLimit(this.#timeouts.headMs);
@@ -123,7 +141,7 @@ export class ObjectReads implements AsyncDisposable {
       const sent = statusCode === 206 ? parseContentRange(headers['content-range']) : wholeOf(headers);
       const isWanted = statusCode === 200 || sent?.range.start === range?.start;
       if (sent !== undefined && isWanted && headers['content-encoding'] === undefined)
-        return { body, ...sent };
+        return { body, ...sent, ageMs: objectAgeMs(dateOf(headers['last-modified'])) };
       body.destroy();
       throw protocolFault('a response that does not say which bytes it has');
     }
@@ -188,6 +206,10 @@ export class ObjectReads implements AsyncDisposable {
 }
 
 type Headers = Readonly<Record<string, string | string[] | undefined>>;
+
+function dateOf(header: string | string[] | undefined): Date | undefined {
+  return typeof header === 'string' ? new Date(header) : undefined;
+}
 
 function wholeOf(headers: Headers): { range: ByteRange; totalBytes: number } | undefined {
   const length = headers['content-length'];

@@ -3,6 +3,7 @@ import type { S3Client } from '@aws-sdk/client-s3';
 import { S3_HOST } from '../../core/ecr-host.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import { steadyNow } from '../../core/steady-now.ts';
+import type { ObjectState } from '../objects/object-store.ts';
 
 /** The `storage.s3` section of the configuration, as far as it says where the bucket is. */
 export interface S3Place {
@@ -39,6 +40,12 @@ const MAX_SOCKETS = 32;
 /** The SDK signs with it where it has none; stores other than Amazon S3 mostly ignore it. */
 const ANY_REGION = 'us-east-1';
 const MAX_LISTED = 1000;
+
+/** Age of an object that was last modified then; 0 if the store does not say. */
+export function objectAgeMs(modifiedAt: Date | undefined): number {
+  const ageMs = modifiedAt === undefined ? 0 : steadyNow() - modifiedAt.getTime();
+  return Number.isNaN(ageMs) ? 0 : Math.max(0, ageMs);
+}
 
 /** True for Amazon S3 itself, also through an endpoint of a VPC. */
 export function isAmazonS3(endpoint: string | undefined): boolean {
@@ -89,9 +96,9 @@ export async function openS3Api(place: S3Place, { connectMs, requestMs, retries 
       const endsAtMs = steadyNow() + seconds * 1000;
       return { url: new URL(url), expiresAtMs: Math.min(endsAtMs, expiration?.getTime() ?? Infinity) };
     },
-    async stat(Key: string, abortSignal: AbortSignal): Promise<number> {
+    async stat(Key: string, abortSignal: AbortSignal): Promise<ObjectState> {
       const found = await client.send(new sdk.HeadObjectCommand({ Bucket, Key }), { abortSignal });
-      return found.ContentLength ?? 0;
+      return { sizeBytes: found.ContentLength ?? 0, ageMs: objectAgeMs(found.LastModified) };
     },
     async put(
       Key: string,

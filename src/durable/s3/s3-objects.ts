@@ -3,7 +3,14 @@ import type { ByteRange } from '../../core/byte-range.ts';
 import { digestHex, digestOfLarge } from '../../core/digest.ts';
 import type { CircuitOptions } from '../../core/work/circuit-breaker.ts';
 import type { Events } from '../../telemetry/events.ts';
-import type { LargeContent, ObjectStore, WriteOptions, WriteOutcome } from '../objects/object-store.ts';
+import type {
+  LargeContent,
+  ObjectState,
+  ObjectStore,
+  ReadObject,
+  WriteOptions,
+  WriteOutcome,
+} from '../objects/object-store.ts';
 import { ConditionalWrites } from './conditional-writes.ts';
 import { MultipartUploads } from './multipart-uploads.ts';
 import { ObjectReads, type ReadTimeouts } from './object-reads.ts';
@@ -75,7 +82,7 @@ export class S3Objects implements ObjectStore, AsyncDisposable {
     return this.#reads.fetch(name, range, signal, sizeBytes);
   }
 
-  read(name: string, maxBytes: number, signal: AbortSignal): Promise<Buffer | undefined> {
+  read(name: string, maxBytes: number, signal: AbortSignal): Promise<ReadObject | undefined> {
     return this.#reads.read(name, maxBytes, signal);
   }
 
@@ -83,8 +90,8 @@ export class S3Objects implements ObjectStore, AsyncDisposable {
     return this.#reads.locate(name);
   }
 
-  async stat(name: string, signal: AbortSignal): Promise<number | undefined> {
-    const bytes = await this.#gate.run('stat', signal, async () => {
+  async stat(name: string, signal: AbortSignal): Promise<ObjectState | undefined> {
+    const state = await this.#gate.run('stat', signal, async () => {
       try {
         return await this.#api.stat(name, signal);
       } catch (error) {
@@ -92,8 +99,8 @@ export class S3Objects implements ObjectStore, AsyncDisposable {
         throw error;
       }
     });
-    this.#events.durable.responded('stat', bytes === undefined ? 'absent' : 'ok');
-    return bytes;
+    this.#events.durable.responded('stat', state === undefined ? 'absent' : 'ok');
+    return state;
   }
 
   async write(

@@ -27,7 +27,10 @@ export class ManifestStore {
 
   /** The manifest; `undefined` if it is missing or damaged. A damaged file is removed. */
   async get(digest: Digest): Promise<ManifestDocument | undefined> {
-    return (await this.#getStored(digest)) ?? this.#getLasting(digest);
+    const stored = await this.#getStored(digest);
+    if (stored === undefined) return this.#getLasting(digest);
+    this.#lasting?.keep?.(lastingKey(digest), async () => (await this.#getStored(digest))?.bytes);
+    return stored;
   }
 
   async #getLasting(digest: Digest): Promise<ManifestDocument | undefined> {

@@ -49,6 +49,7 @@ export class TarLayers {
    */
   async find(target: Target, diffId: Digest, signal: AbortSignal): Promise<readonly TarRecord[]> {
     const known = this.known(target, diffId);
+    if (known.length > 0) this.#keep(target, diffId, known);
     if (known.length > 0 || !this.mayHaveTars(target)) return known;
     for (const record of await this.#findShared(target, diffId)) this.#deps.records.put(target, record);
     const shared = this.known(target, diffId);
@@ -68,10 +69,16 @@ export class TarLayers {
   async publish(target: Target, record: TarRecord): Promise<void> {
     const { records, shared } = this.#deps;
     const known = this.known(target, record.diffId);
-    if (known.some(({ layer }) => layer === record.layer)) return;
+    if (known.some(({ layer }) => layer === record.layer)) return this.#keep(target, record.diffId, known);
     records.put(target, record);
     const all = this.known(target, record.diffId);
     await shared?.set(sharedKey(target, record.diffId), Buffer.from(JSON.stringify(all)));
+  }
+
+  /** Nodes may ask for the tar as long as they have containers of the image. */
+  #keep(target: Target, diffId: Digest, known: readonly TarRecord[]): void {
+    const encoded = async (): Promise<Buffer> => Promise.resolve(Buffer.from(JSON.stringify(known)));
+    this.#deps.shared?.keep?.(sharedKey(target, diffId), encoded);
   }
 
   forget(target: Target, record: TarRecord): void {

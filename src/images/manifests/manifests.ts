@@ -254,7 +254,9 @@ export class Manifests implements AsyncDisposable {
       this.#deps.proofs.remember(target, last.manifest.digest);
       return { manifest: last.manifest, source: 'disk', rateLimit: stat.rateLimit };
     });
-    if (found.manifest.digest !== before) await this.#keepTag(key, found.manifest.digest);
+    const { digest } = found.manifest;
+    if (digest !== before) await this.#keepTag(key, digest);
+    else this.#deps.lasting?.keep?.(LAST_TAG_PREFIX + key, async () => Promise.resolve(Buffer.from(digest)));
     return found;
   }
 

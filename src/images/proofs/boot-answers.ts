@@ -45,6 +45,7 @@ export class BootAnswers {
    */
   async find(target: Target, image: Digest, mayImprove = false): Promise<BootAnswer | undefined> {
     const known = this.known(target, image);
+    if (known !== undefined) this.#keep(target, image, known);
     if (known !== undefined && !(mayImprove && known === 'none')) return known;
     const later = mayImprove ? await this.#findShared(sharedKey(target, image, LATER_PREFIX)) : undefined;
     const shared = later ?? (await this.#findShared(sharedKey(target, image)));
@@ -59,7 +60,11 @@ export class BootAnswers {
   /** As {@link knownBlob}, or as another replica has named it. */
   async findBlob(target: Target, digest: Digest): Promise<readonly BootRecipe[]> {
     const known = this.knownBlob(digest);
-    if (known.length > 0) return known;
+    const [first] = known;
+    if (first !== undefined) {
+      this.#deps.shared?.keep?.(BLOB_PREFIX + digest, () => encodeAnswer(first));
+      return known;
+    }
     const shared = await this.#findShared(BLOB_PREFIX + digest);
     if (shared === undefined || shared === 'none') return [];
     if (![shared.layer.digest, shared.config.digest].includes(digest)) return [];
@@ -86,6 +91,15 @@ export class BootAnswers {
       await Promise.all(blobs.map((digest) => shared.set(BLOB_PREFIX + digest, bytes)));
     }
     return kept;
+  }
+
+  /** Nodes may ask for the boot layer as long as they have containers of the image. */
+  #keep(target: Target, image: Digest, answer: BootAnswer): void {
+    const { shared } = this.#deps;
+    shared?.keep?.(sharedKey(target, image), () => encodeAnswer(answer));
+    if (answer === 'none') return;
+    for (const { digest } of [answer.layer, answer.config])
+      shared?.keep?.(BLOB_PREFIX + digest, () => encodeAnswer(answer));
   }
 
   /** Without a key, anybody could have written the entry. */

@@ -63,8 +63,11 @@ export class LayerSpans implements Disposable {
   /** Decides. Without a key, anybody could have decided in Redis. @returns what was decided first */
   async decide(target: Target, layer: Digest, spanBytes: number): Promise<number> {
     const known = this.known(target, layer);
-    if (known !== undefined) return known;
     const key = `${KEY_PREFIX}${targetKey(target)}:${layer}`;
+    if (known !== undefined) {
+      this.#shared?.keep?.(key, async () => Promise.resolve(Buffer.from(String(known))));
+      return known;
+    }
     const first = parseSpanBytes(await this.#shared?.setNew(key, Buffer.from(String(spanBytes))));
     this.#recent.delete(`${targetKey(target)} ${layer}`);
     this.#file.write(() =>

@@ -31,7 +31,13 @@ export class PrefetchAnswers {
   async find(target: Target, key: PrefetchKey): Promise<PrefetchRecord | undefined> {
     const { records } = this.#deps;
     const known = records.find(target, key);
-    if (known !== undefined) return known;
+    if (known !== undefined) {
+      this.#keep(
+        [sharedKey(target, key), ...known.artifacts.map(({ digest }) => BLOB_PREFIX + digest)],
+        known,
+      );
+      return known;
+    }
     const shared = await this.#findShared(sharedKey(target, key));
     return shared?.image === key.image && shared.kind === key.kind ? records.put(target, shared) : undefined;
   }
@@ -60,6 +66,10 @@ export class PrefetchAnswers {
     const artifacts = counts.artifacts.map(({ digest }) => BLOB_PREFIX + digest);
     await Promise.all(artifacts.map((key) => shared.set(key, bytes)));
     return counts;
+  }
+
+  #keep(keys: readonly string[], record: PrefetchRecord): void {
+    for (const key of keys) this.#deps.shared?.keep?.(key, async () => Promise.resolve(encodeBytes(record)));
   }
 
   /** Without a key, anybody could have written the entry. */

@@ -138,8 +138,28 @@ describe('blobs in the durable tier', () => {
     blobs.ended(BLOB, 'complete');
     blobs.ended(BLOB, 'wrong');
     await written();
+    blobs.used(DIGEST, 'hub');
+    await written();
     expect(await blobs.locate('hub', DIGEST, never)).toBeUndefined();
     expect(objects.asked).toEqual([]);
+  });
+
+  it('that are in use and not in the bucket are copied: one question a day for each', async () => {
+    const { objects, blobs, clock, written } = openBlobs();
+    for (let read = 0; read < 5; read++) blobs.used(DIGEST, 'hub');
+    await written();
+    expect(objects.objects.get(NAME)?.equals(BYTES)).toBe(true);
+    expect(objects.asked).toEqual([`stat ${NAME}`, `write ${NAME}`]);
+    clock.now = 23 * 3_600_000;
+    blobs.used(DIGEST, 'hub');
+    await written();
+    expect(objects.asked).toHaveLength(2);
+    // A rule of the bucket has deleted it.
+    objects.objects.clear();
+    clock.now = 25 * 3_600_000;
+    blobs.used(DIGEST, 'hub');
+    await written();
+    expect(objects.objects.get(NAME)?.equals(BYTES)).toBe(true);
   });
 
   it('are misses while the store fails, and are written when it is back', async () => {

@@ -12,6 +12,7 @@ import { MemoryObjects } from '../../helpers/upstreams/memory-objects.ts';
 
 const events = new Events(collectingLogger());
 const KEY = new Secret('0123456789abcdef');
+const DAY_MS = 24 * 3_600_000;
 const LOST = new SpandrelError('UPSTREAM_UNREACHABLE', 'lost');
 
 function openRecords(objects: MemoryObjects, options: Partial<DurableRecordsDeps> = {}): DurableRecords {
@@ -46,7 +47,7 @@ describe('records in the durable tier', () => {
     expect(objects.objects.get('up/records/profile/1/hub/app')?.toString()).toBe('c');
   });
 
-  it('that have not changed are written once a day', async () => {
+  it('that have not changed are written once a week', async () => {
     const objects = new MemoryObjects();
     let now = 0;
     const records = openRecords(objects, { now: () => now });
@@ -55,10 +56,66 @@ describe('records in the durable tier', () => {
       await written(records);
     }
     expect(objects.asked).toHaveLength(1);
-    now = 25 * 3_600_000;
+    now = 8 * DAY_MS;
     await records.set('origin:2:x', Buffer.from('same'));
     await written(records);
     expect(objects.asked).toHaveLength(2);
+  });
+
+  it.each(['boot:1:x', `manifest:sha256:${'a'.repeat(64)}`])(
+    'of old age are written again when they are read: no rule deletes what is in use (%s)',
+    async (key) => {
+      const objects = new MemoryObjects();
+      const first = openRecords(objects, { key: KEY });
+      await first.set(key, Buffer.from('value'));
+      await written(first);
+      const writes = (): number => objects.asked.filter((request) => request.startsWith('write')).length;
+      objects.nowMs = 6 * DAY_MS;
+      const young = openRecords(objects, { key: KEY });
+      expect(await textOf(young, key)).toBe('value');
+      // What was read is known: the same need not be written.
+      await young.set(key, Buffer.from('value'));
+      await written(young);
+      expect(writes()).toBe(1);
+      objects.nowMs = 100 * DAY_MS;
+      const old = openRecords(objects, { key: KEY });
+      for (let read = 0; read < 3; read++) expect(await textOf(old, key)).toBe('value');
+      await written(old);
+      expect(writes()).toBe(2);
+      expect(await textOf(openRecords(objects, { key: KEY }), key)).toBe('value');
+    },
+  );
+
+  it('that a replica uses from its disk are kept: once a week it writes what is old or gone', async () => {
+    const objects = new MemoryObjects();
+    let now = 0;
+    const records = openRecords(objects, { now: () => now });
+    let made = 0;
+    const keep = async (): Promise<void> => {
+      for (let use = 0; use < 5; use++)
+        records.keep('boot:1:x', async () => {
+          made++;
+          return Promise.resolve(Buffer.from('recipe'));
+        });
+      await written(records);
+    };
+    const name = 'up/records/boot/1/x';
+    await keep();
+    expect(objects.objects.get(name)?.toString()).toBe('recipe');
+    await keep();
+    expect(objects.asked).toEqual([`stat ${name}`, `write ${name}`]);
+    now = 8 * DAY_MS;
+    objects.nowMs = 6 * DAY_MS;
+    await keep();
+    expect(made).toBe(1);
+    now = 16 * DAY_MS;
+    objects.nowMs = 100 * DAY_MS;
+    await keep();
+    expect(made).toBe(2);
+    now = 24 * DAY_MS;
+    objects.objects.clear();
+    await keep();
+    expect(objects.objects.get(name)?.toString()).toBe('recipe');
   });
 
   it('that are missing are not looked for again for a while', async () => {

@@ -8,6 +8,8 @@ export type Fault =
   | { readonly kind: 'status'; readonly status: number; readonly code?: string }
   /** The response stalls or is cut after some bytes of its body, or it says that it has only those. */
   | { readonly kind: 'hang' | 'cut' | 'short'; readonly afterBytes: number }
+  /** The response has these headers instead of its own. */
+  | { readonly kind: 'headers'; readonly headers: Readonly<Record<string, string>> }
   /** The request is carried out, and its response is lost. */
   | { readonly kind: 'lose' };
 
@@ -67,7 +69,8 @@ function answer(target: string, message: IncomingMessage, response: ServerRespon
       return;
     }
     if (!('afterBytes' in fault)) {
-      response.writeHead(reply.statusCode ?? 500, reply.headers);
+      const changed = 'headers' in fault ? fault.headers : {};
+      response.writeHead(reply.statusCode ?? 500, { ...reply.headers, ...changed });
       reply.pipe(response);
       return;
     }

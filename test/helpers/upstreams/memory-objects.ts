@@ -3,7 +3,9 @@ import { SpandrelError } from '../../../src/core/errors.ts';
 import type { BlobResponse } from '../../../src/core/sources/blob-source.ts';
 import type {
   LargeContent,
+  ObjectState,
   ObjectStore,
+  ReadObject,
   WriteOptions,
   WriteOutcome,
 } from '../../../src/durable/objects/object-store.ts';
@@ -13,6 +15,9 @@ export class MemoryObjects implements ObjectStore {
   readonly objects = new Map<string, Buffer>();
   /** Requests so far, as `write name`. */
   readonly asked: string[] = [];
+  /** By which objects age. */
+  nowMs = 0;
+  readonly #writtenAtMs = new Map<string, number>();
   /** Every request fails with it. */
   fault: SpandrelError | undefined;
 
@@ -36,15 +41,20 @@ export class MemoryObjects implements ObjectStore {
     };
   }
 
-  async read(name: string, maxBytes: number, signal: AbortSignal): Promise<Buffer | undefined> {
+  async read(name: string, maxBytes: number, signal: AbortSignal): Promise<ReadObject | undefined> {
     const object = await this.#ask('read', name, signal);
     if (object !== undefined && object.byteLength > maxBytes)
       throw new SpandrelError('UPSTREAM_PROTOCOL', 'too large');
-    return object;
+    return object && { bytes: object, ageMs: this.#ageMs(name) };
   }
 
-  async stat(name: string, signal: AbortSignal): Promise<number | undefined> {
-    return (await this.#ask('stat', name, signal))?.byteLength;
+  async stat(name: string, signal: AbortSignal): Promise<ObjectState | undefined> {
+    const object = await this.#ask('stat', name, signal);
+    return object && { sizeBytes: object.byteLength, ageMs: this.#ageMs(name) };
+  }
+
+  #ageMs(name: string): number {
+    return this.nowMs - (this.#writtenAtMs.get(name) ?? 0);
   }
 
   async write(
@@ -56,6 +66,7 @@ export class MemoryObjects implements ObjectStore {
     const there = await this.#ask('write', name, signal);
     if (ifAbsent && there !== undefined) return 'exists';
     this.objects.set(name, Buffer.from(bytes));
+    this.#writtenAtMs.set(name, this.nowMs);
     return 'written';
   }
 
