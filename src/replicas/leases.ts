@@ -1,5 +1,5 @@
 import { RedisScript } from '../cache/redis-script.ts';
-import type { Coordination } from './coordination.ts';
+import { type Coordination, textsOf } from './coordination.ts';
 
 /** Who holds something, as Redis says; see {@link Leases}. */
 export interface LeaseState {
@@ -191,7 +191,7 @@ const ID = /^[0-9a-f]{16}$/;
 
 /** `undefined` for anything but the reply of a script. Ids that are none are left out. */
 export function parseLeaseState(reply: unknown): LeaseState | undefined {
-  const [kind, fence, worker = '', silent = '', holders = ''] = Array.isArray(reply) ? reply.map(String) : [];
+  const [kind, fence, worker = '', silent = '', holders = ''] = textsOf(reply);
   if (kind !== 'mine' && kind !== 'busy' && kind !== 'done' && kind !== 'free') return undefined;
   if (fence === undefined || !/^\d{1,17}$/.test(fence) || !/^\d{1,17}$/.test(silent)) return undefined;
   return {

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 
 import { RedisScript } from '../cache/redis-script.ts';
 import type { Events } from '../telemetry/events.ts';
-import type { Coordination } from './coordination.ts';
+import { type Coordination, textsOf } from './coordination.ts';
 import { encodeMember, type Member, memberId, parseMember } from './member.ts';
 import { type PeerSeal, SIGNATURE_WINDOW_MS } from './peer-seal.ts';
 
@@ -174,7 +174,7 @@ export class Members implements AsyncDisposable {
     };
     const record = this.#isWithdrawn || this.id === '' ? '' : seal.close(PURPOSE, encodeMember(own));
     const reply = await coordination.probe(RENEW, KEY, [this.id, record, LIFETIME_MS, MAX_MEMBERS]);
-    const [before, ...records] = Array.isArray(reply) ? reply.map(String) : [];
+    const [before, ...records] = textsOf(reply);
     if (before === undefined) {
       // Without Redis nobody is known to live.
       this.#seen = new Map();

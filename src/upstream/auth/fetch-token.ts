@@ -1,5 +1,5 @@
 import { type ErrorCode, SpandrelError } from '../../core/errors.ts';
-import { isJsonObject } from '../../core/json/parse-json.ts';
+import { isJsonObject, parseJson } from '../../core/json/parse-json.ts';
 import { Secret } from '../../core/secret.ts';
 import type { Challenge } from './challenge.ts';
 import type { Credentials } from '../credentials/credentials.ts';
@@ -187,7 +187,7 @@ function isToken(value: unknown): value is string {
 
 function parseObject(bytes: Buffer): Record<string, unknown> {
   try {
-    const value: unknown = JSON.parse(bytes.toString());
+    const value = parseJson(bytes);
     return isJsonObject(value) ? value : {};
   } catch {
     // The caller reports a body without a token.

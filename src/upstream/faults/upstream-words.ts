@@ -1,4 +1,4 @@
-import { isJsonObject } from '../../core/json/parse-json.ts';
+import { isJsonObject, parseJson } from '../../core/json/parse-json.ts';
 import type { TransportResponse } from '../transport/transport.ts';
 
 /** Contents of an error body; either may be missing. */
@@ -26,7 +26,7 @@ export async function readWords({
   }
   let json: unknown;
   try {
-    json = JSON.parse((await body.read(MAX_ERROR_BODY_BYTES)).toString());
+    json = parseJson(await body.read(MAX_ERROR_BODY_BYTES));
   } catch {
     // Error bodies may be of any form, empty or broken: the status is enough.
     return {};

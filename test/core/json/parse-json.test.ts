@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
 import { JsonTooLarge, parseJson } from '../../../src/core/json/parse-json.ts';
+import { tryParseJson } from '../../../src/core/json/try-parse-json.ts';
 import { parseJsonList } from '../../../src/core/json/parse-json-list.ts';
 
 const bytes = (text: string): Buffer => Buffer.from(text);
@@ -64,3 +65,17 @@ describe('parseJsonList', () => {
       await expect(parseJsonList(bytes(text), 'tags')).rejects.toThrow(SyntaxError);
   });
 });
+
+it.each(['[', '[[],', '{"a":'])(
+  'a text of the proxy that is nested deeply in %s is none, whole or broken',
+  (open) => {
+    const close = open.startsWith('{') ? '}' : ']';
+    for (const depth of [201, 16_000, 50_000])
+      for (const closed of [depth, depth / 7, 0]) {
+        const text = `["a",${open.repeat(depth)}[]${close.repeat(closed)},"0"]`;
+        expect(tryParseJson(text)).toBeUndefined();
+      }
+    expect(tryParseJson('{"a":')).toBeUndefined();
+    expect(tryParseJson(`${'['.repeat(200)}${']'.repeat(200)}`)).toBeDefined();
+  },
+);

@@ -11,6 +11,7 @@ import {
 } from './json-targets.ts';
 import { gzipLayerTarget, tarLayerTarget, zstdLayerTarget } from './layer-targets.ts';
 import { indexSpansTarget } from './index-spans-target.ts';
+import { peerRequestTarget, peerResponseTarget, replicaRecordTarget } from './peer-targets.ts';
 import { inflateSpanTarget, zstdSpanTarget } from './span-targets.ts';
 import { tarPartsTarget } from './tar-parts-target.ts';
 import { answerHeadTarget, platformTarget, rangeHeaderTarget, registryPathTarget } from './text-targets.ts';
@@ -41,6 +42,9 @@ export const ALL_TARGETS: readonly FuzzTarget[] = [
   registryPathTarget,
   answerHeadTarget,
   platformTarget,
+  peerRequestTarget,
+  peerResponseTarget,
+  replicaRecordTarget,
 ];
 
 /** Finds the targets that test the fuzzer, too. */
