@@ -6,8 +6,10 @@ import type { ReadFile } from '../config/config-files.ts';
 import type { Config } from '../config/config-keys.ts';
 import { readReplicaAuthority } from './read-replica-authority.ts';
 
-/** Paths of PEM files for connections to other replicas. */
-export interface PeerTlsPaths {
+/** Names and paths of PEM files for connections to other replicas. */
+export interface PeerTls {
+  /** In their certificates, instead of the host of the URL. */
+  readonly serverName: string | undefined;
   /** Authority of their certificates, besides the default ones. */
   readonly ca: string | undefined;
   /** Shown to replicas that want client certificates. */
@@ -15,16 +17,20 @@ export interface PeerTlsPaths {
 }
 
 /** Those that the configuration names. */
-export function peerTlsOf({ replica, listen }: Pick<Config, 'replica' | 'listen'>): PeerTlsPaths {
+export function peerTlsOf({ replica, listen }: Pick<Config, 'replica' | 'listen'>): PeerTls {
   const { cert, key, clientCa } = listen.tls;
   const isClient = clientCa !== undefined && cert !== undefined && key !== undefined;
-  return { ca: replica.ca, client: isClient ? { cert, key } : undefined };
+  const client = isClient ? { cert, key } : undefined;
+  return { serverName: replica.serverName, ca: replica.ca, client };
 }
 
 const CONNECT_TIMEOUT_MS = 1_000;
 
 /** Opens connections to other replicas. Reads the files for each of them, so renewed certificates count. */
-export function createPeerConnector({ ca, client }: PeerTlsPaths, read: ReadFile): buildConnector.connector {
+export function createPeerConnector(
+  { serverName, ca, client }: PeerTls,
+  read: ReadFile,
+): buildConnector.connector {
   const options = { timeout: CONNECT_TIMEOUT_MS, allowH2: false };
   const plain = buildConnector(options);
   const open = async (): Promise<buildConnector.connector> => {
@@ -32,6 +38,7 @@ export function createPeerConnector({ ca, client }: PeerTlsPaths, read: ReadFile
     const authority = await readReplicaAuthority({ ca }, read);
     return buildConnector({
       ...options,
+      ...(serverName === undefined ? {} : { servername: serverName }),
       ...(authority === undefined ? {} : { ca: [...getCACertificates('default'), authority] }),
       ...(client === undefined ? {} : { cert: await text(client.cert), key: await text(client.key) }),
     });

@@ -147,6 +147,7 @@ describe('parseConfig', () => {
     ['replica: {url: "http://10.0.0.1:5000", tokenFile: a}', 'replica.url: needs cache.redis.url'],
     ['replica: {tokenFile: a}', 'replica.token: needs replica.url'],
     ['replica: {ca: a}', 'replica.ca: needs replica.url'],
+    ['replica: {serverName: a}', 'replica.serverName: needs replica.url'],
     ['replica: {token: 0123456789abcdef, tokenFile: a}', 'token and tokenFile exclude each other'],
     ['replica: {token: short}', 'replica.token: expected a text of at least 16 characters'],
     ['replica: {url: "10.0.0.1:5000"}', 'replica.url: expected http://host:port'],

@@ -21,4 +21,9 @@ export const REPLICA_KEYS = {
       '`listen.tls.clientCa` is set, a replica shows `listen.tls.cert` to the others, so that must also be ' +
       'valid for clients',
   ),
+  'replica.serverName': optional(
+    text,
+    'name that the certificates of all replicas have, like `registry.internal.example.com`, where that is not ' +
+      'the host of `replica.url`',
+  ),
 } as const;

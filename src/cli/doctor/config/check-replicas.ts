@@ -15,7 +15,7 @@ const PROBLEMS: Readonly<
 > = {
   unreachable: {
     words: 'does not respond: this machine would fetch what it has from the bucket or the upstream',
-    next: 'check its replica.url, the network between replicas, and replica.ca',
+    next: 'check its replica.url, the network between replicas, replica.ca and replica.serverName',
   },
   refused: {
     words: 'refuses requests of this one',
