@@ -177,8 +177,13 @@ describe('the Helm chart', () => {
     const { data } = overlay.find(({ kind }) => kind === 'ConfigMap') as KubernetesObject & {
       readonly data: Record<string, string>;
     };
-    expect(parseConfig({ yaml: stringify(config), environment: {} })).toEqual(
-      parseConfig({ yaml: data['spandrel.yaml'] ?? '', environment: {} }),
+    // What the chart gives the pods of replicas.
+    const environment = {
+      SPANDREL_REPLICA_URL: 'https://spandrel-0.spandrel-replicas:5000',
+      SPANDREL_REPLICA_TOKEN_FILE: '/etc/spandrel-secrets/replica-token',
+    };
+    expect(parseConfig({ yaml: stringify(config), environment })).toEqual(
+      parseConfig({ yaml: data['spandrel.yaml'] ?? '', environment }),
     );
     const set = overlay.find(({ kind }) => kind === 'StatefulSet') as Workload;
     expect(forEks).toMatchObject({

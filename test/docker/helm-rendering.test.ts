@@ -23,6 +23,12 @@ const CERTIFICATE = 'tls.certManager={enabled: true, issuerRef: {name: ca}, dnsN
 const NODES = 'nodes={enabled: true, proxy: "http://10.0.0.1:5000", registries: [docker.io]}';
 const ROLE = 'aws.roleArn=arn:aws:iam::123456789012:role/spandrel';
 
+/** What the pods of replicas get in their environment, besides the configuration. */
+const REPLICA = {
+  SPANDREL_REPLICA_URL: 'https://spandrel-0.spandrel-replicas:5000',
+  SPANDREL_REPLICA_TOKEN_FILE: '/etc/spandrel-secrets/replica-token',
+};
+
 /** `a.b=value,c=value`; a value in braces is YAML. */
 function flagsOf(values: string): string[] {
   const [path = '', text = ''] = values.split(/=(.*)/s);
@@ -74,7 +80,8 @@ describe('the Helm chart, rendered by Helm', () => {
       ({ kind, metadata }) => kind === 'ConfigMap' && metadata.name === 'spandrel',
     )) {
       const { data } = config as KubernetesObject & { readonly data: Record<string, string> };
-      parseConfig({ yaml: data['spandrel.yaml'] ?? '', environment: {} });
+      const yaml = data['spandrel.yaml'] ?? '';
+      parseConfig({ yaml, environment: yaml.includes('replica:') ? REPLICA : {} });
     }
   });
 
@@ -94,6 +101,20 @@ describe('the Helm chart, rendered by Helm', () => {
       ...written
     } = podOf(kustomize(join(ROOT, 'docker/kubernetes')));
     expect(podOf(usual)).toMatchObject(written);
+  });
+
+  it('makes on EKS one proxy of the pods, spread over zones', async () => {
+    const objects = await render([], FOR_EKS);
+    const { template } = find(objects, 'StatefulSet').spec as { template: { spec: object } };
+    const text = JSON.stringify(template);
+    expect(text).toContain('"value":"https://$(POD_NAME).spandrel-replicas:5000"');
+    expect(text).toContain('"topologyKey":"topology.kubernetes.io/zone"');
+    expect(find(objects, 'PodDisruptionBudget').spec).toMatchObject({ maxUnavailable: 1 });
+    expect(find(objects, 'NetworkPolicy').spec).toMatchObject({
+      egress: expect.arrayContaining([
+        { to: [{ podSelector: expect.anything() as unknown }], ports: [{ port: 'registry' }] },
+      ]) as unknown,
+    });
   });
 
   it('prints no warning, and lints', async () => {
@@ -196,6 +217,7 @@ describe('the Helm chart, rendered by Helm', () => {
     [['persistence.size=50Gi'], 'config.storage.maxBytes (90GiB) does not fit the volume'],
     [['config.cache.memoryBytes=2147483648'], 'does not fit resources.limits.memory (2Gi)'],
     [['config.shutdown.delayMs=25000'], 'terminationGracePeriodSeconds (30) must be longer'],
+    [['config.shutdown.delayMs=16000', 'config.storage.s3.bucket=b'], 'with a bucket five seconds more'],
     [[ROLE, 'aws.podIdentity=true'], 'exclude each other'],
     [[ROLE, 'serviceAccount.create=false'], 'set serviceAccount.create'],
     [['service.loadBalancerClass=service.k8s.aws/nlb'], 'service.type LoadBalancer'],

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 
@@ -21,6 +21,7 @@ import {
 } from '../helpers/clients/kubernetes-objects.ts';
 import { NodeTree } from '../helpers/clients/node-tree.ts';
 import { startProgram } from '../helpers/programs.ts';
+import { MotoBucket } from '../helpers/upstreams/moto-bucket.ts';
 import { RedisServer } from '../helpers/upstreams/redis-server.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { fencedBlocks, shellBlocks } from '../helpers/clients/shell-blocks.ts';
@@ -92,7 +93,8 @@ function shippedConfig(): Config {
   const { data } = find('ConfigMap', 'spandrel') as KubernetesObject & {
     readonly data: Record<string, string>;
   };
-  return parseConfig({ yaml: data['spandrel.yaml'] ?? '', environment: {} });
+  const environment = { SPANDREL_REPLICA_URL: 'https://spandrel-0.spandrel-replicas:5000' };
+  return parseConfig({ yaml: data['spandrel.yaml'] ?? '', environment });
 }
 
 async function recipe(): Promise<string> {
@@ -111,21 +113,38 @@ describe('the overlay for EKS', () => {
     await expectValidObjects(ofCluster);
   });
 
-  it('has a configuration that the proxy takes, in front of ECR, with TLS, a token and sealed Redis', () => {
-    const { upstreams = [], listen, access, admin, cache } = shippedConfig();
+  it('has a configuration that the proxy takes: before ECR, with TLS, tokens, Redis and a bucket', () => {
+    const { upstreams = [], listen, access, admin, cache, storage } = shippedConfig();
     expect(upstreams.map(({ host, auth }) => [host, auth.kind, parseEcrHost(host)?.kind])).toEqual([
       [REGISTRY, 'ecr', 'private'],
     ]);
     expect(listen.hosts).toEqual([new URL(PROXY).host]);
     expect(access.cidrs).not.toEqual(undefined);
-    expect([listen.tls.cert, admin.tokenFile, cache.redis.keyFile].includes(undefined)).toBe(false);
+    expect([listen.tls.cert, admin.tokenFile, cache.redis.url].includes(undefined)).toBe(false);
+    const { blobs, region = '' } = storage.s3;
+    expect([REGISTRY.includes(region), blobs]).toEqual([true, 'auto']);
+  });
+
+  it('keeps its objects where the policy and the lifecycle rules of the examples expect them', () => {
+    const { bucket, prefix = '' } = shippedConfig().storage.s3;
+    const example = (name: string): string => readFileSync(join(ROOT, 'config/examples', name), 'utf8');
+    expect(example('s3-policy.json')).toContain(`"arn:aws:s3:::${bucket}/${prefix}*"`);
+    expect(example('s3-lifecycle.json')).toContain(`"Prefix": "${prefix}blobs/"`);
+    expect(prefix).toMatch(/\/$/);
   });
 
   it('starts with its configuration and the files that the Secrets mount', async () => {
     const password = makeSecret('password of Redis', 'p@ss:word/');
     const redis = cleanup.use(await RedisServer.start({ user: { name: 'proxy', password } }));
+    const bucket = cleanup.use(await MotoBucket.start(shippedConfig().storage.s3.bucket));
     const { process, folder } = await startKustomized(objects, {
-      environment: { SPANDREL_CACHE_REDIS_URL: `redis://proxy@127.0.0.1:${redis.port}` },
+      environment: {
+        SPANDREL_CACHE_REDIS_URL: `redis://proxy@127.0.0.1:${redis.port}`,
+        SPANDREL_REPLICA_URL: 'https://127.0.0.1:0',
+        SPANDREL_STORAGE_S3_ENDPOINT: bucket.url,
+        AWS_ACCESS_KEY_ID: 'test',
+        AWS_SECRET_ACCESS_KEY: makeSecret('key of the bucket on EKS'),
+      },
       secrets: { 'redis-password': password },
     });
     const { url, adminUrl } = await process.listening();
@@ -139,7 +158,7 @@ describe('the overlay for EKS', () => {
   });
 
   it('mounts every file that the configuration names, and nobody else can read it', () => {
-    const { listen, admin, cache } = shippedConfig();
+    const { listen, admin, cache, replica } = shippedConfig();
     const files = volumes.flatMap(({ name, secret }) => {
       const mount = containers[0]?.volumeMounts.find((candidate) => candidate.name === name)?.mountPath;
       if (secret === undefined) return [];
@@ -148,8 +167,8 @@ describe('the overlay for EKS', () => {
       return paths.map((path) => `${mount}/${path}`);
     });
     const { cert, key } = listen.tls;
-    const { keyFile, passwordFile } = cache.redis;
-    expect(new Set(files)).toEqual(new Set([cert, key, admin.tokenFile, keyFile, passwordFile]));
+    const named = [cert, key, admin.tokenFile, replica.tokenFile, cache.redis.passwordFile];
+    expect(new Set(files)).toEqual(new Set(named));
   });
 
   it('uses the secrets, and the keys in them, that the recipe creates', async () => {
@@ -170,9 +189,14 @@ describe('the overlay for EKS', () => {
   it('stops after the load balancer has noticed, and within the time that a pod gets', () => {
     const { delayMs, graceMs } = shippedConfig().shutdown;
     expect(delayMs).toBeGreaterThanOrEqual(120_000);
-    expect(workload.spec.template.spec.terminationGracePeriodSeconds * 1000).toBeGreaterThan(
-      delayMs + graceMs,
+    // What waits for the bucket is written after that, for five seconds at most.
+    expect(workload.spec.template.spec.terminationGracePeriodSeconds * 1000).toBeGreaterThanOrEqual(
+      delayMs + graceMs + 10_000,
     );
+    const { annotations = {} } = find('Service', 'spandrel').metadata;
+    const attributes = annotations['service.beta.kubernetes.io/aws-load-balancer-target-group-attributes'];
+    const seconds = Number(/^deregistration_delay\.timeout_seconds=(\d+)$/.exec(attributes ?? '')?.[1]);
+    expect(seconds * 1000).toBeLessThan(delayMs);
     expect(JSON.stringify(find('Namespace', 'spandrel').metadata)).toContain(
       '"elbv2.k8s.aws/pod-readiness-gate-inject":"enabled"',
     );
@@ -223,14 +247,32 @@ describe('the overlay for EKS', () => {
     expect(names).toEqual(expect.arrayContaining(spec.endpoints.map(({ port }) => port)));
   });
 
-  it('lets the proxy out to Redis, and to VPC endpoints', () => {
+  it('gives each pod a URL by the name that its Service gives it, and the certificate that all show', () => {
+    const [, { value = '' } = {}] = containers[0]?.env ?? [];
+    expect(containers[0]?.env?.map(({ name }) => name)).toEqual(['POD_NAME', 'SPANDREL_REPLICA_URL']);
+    const url = new URL(value.replace('$(POD_NAME)', 'spandrel-0'));
+    const service = find('Service', 'spandrel-replicas') as Service;
+    expect([url.protocol, url.hostname]).toEqual(['https:', `spandrel-0.${service.metadata.name}`]);
+    expect(service.spec.ports.map(({ port }) => port)).toContain(Number(url.port));
+    expect(shippedConfig().replica.serverName).toBe(new URL(PROXY).hostname);
+  });
+
+  it('lets the proxy out to the other replicas, to Redis, and to VPC endpoints', () => {
     const { spec } = find('NetworkPolicy', 'spandrel') as KubernetesObject & {
       readonly spec: {
-        readonly egress: readonly { readonly ports: readonly { readonly port: number }[] }[];
+        readonly egress: readonly {
+          readonly to: object[];
+          readonly ports: readonly { readonly port: number }[];
+        }[];
       };
     };
     expect(spec.egress.at(-1)?.ports.map(({ port }) => port)).toEqual([6379, 6380, 443]);
-    expect(spec.egress).toHaveLength(3);
+    const { template } = workload.spec as unknown as { template: { metadata: { labels: object } } };
+    expect(spec.egress.at(-2)).toEqual({
+      to: [{ podSelector: { matchLabels: template.metadata.labels } }],
+      ports: [{ port: 'registry' }],
+    });
+    expect(spec.egress).toHaveLength(4);
   });
 });
 

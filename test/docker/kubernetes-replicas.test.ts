@@ -68,6 +68,8 @@ describe('the manifests of replicas that act as one', () => {
     expect(replica.url).toBe(`http://spandrel-0.${workload.spec.serviceName}:${listen.port}`);
     expect(find('Service', workload.spec.serviceName).metadata).toBeDefined();
     expect([workload.spec.replicas, storage.s3.blobs]).toEqual([2, 'auto']);
+    const policy = readFileSync(join(ROOT, 'config/examples/s3-policy.json'), 'utf8');
+    expect(policy).toContain(`"arn:aws:s3:::${storage.s3.bucket}/${storage.s3.prefix}*"`);
   });
 
   it('let the proxy out to the others and to Redis, and nobody else in to Redis', () => {

@@ -23,7 +23,7 @@ export const REPLICA_KEYS = {
   ),
   'replica.serverName': optional(
     text,
-    'name that the certificates of all replicas have, like `registry.internal.example.com`, where that is not ' +
-      'the host of `replica.url`',
+    'name that the certificates of all replicas have, like `registry.internal.example.com`, where that ' +
+      'is not the host of `replica.url`',
   ),
 } as const;

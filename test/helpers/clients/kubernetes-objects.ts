@@ -14,7 +14,7 @@ const require = createRequire(import.meta.url);
 export interface KubernetesObject {
   readonly apiVersion: string;
   readonly kind: string;
-  readonly metadata: { readonly name: string };
+  readonly metadata: { readonly name: string; readonly annotations?: Readonly<Record<string, string>> };
 }
 
 /** @throws Error for a field that the API of Kubernetes does not know, or with a wrong value */

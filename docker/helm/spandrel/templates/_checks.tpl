@@ -77,8 +77,10 @@ when it starts.
 {{- end }}
 {{- $delayMs := include "spandrel.get" (list $config "shutdown.delayMs") | int64 }}
 {{- $graceMs := include "spandrel.get" (list $config "shutdown.graceMs") | default "10000" | int64 }}
-{{- if le (mul (int64 .Values.terminationGracePeriodSeconds) 1000) (add $delayMs $graceMs) }}
-{{- fail (printf "terminationGracePeriodSeconds (%v) must be longer than config.shutdown.delayMs and graceMs together (%d ms), or pods are killed while they serve" .Values.terminationGracePeriodSeconds (add $delayMs $graceMs)) }}
+{{- $writeMs := ternary 5000 0 (ne "" (include "spandrel.get" (list $config "storage.s3.bucket"))) }}
+{{- $stopMs := add $delayMs $graceMs $writeMs }}
+{{- if le (mul (int64 .Values.terminationGracePeriodSeconds) 1000) $stopMs }}
+{{- fail (printf "terminationGracePeriodSeconds (%v) must be longer than config.shutdown.delayMs and graceMs together, with a bucket five seconds more (%d ms), or pods are killed while they serve" .Values.terminationGracePeriodSeconds $stopMs) }}
 {{- end }}
 
 {{- if and .Values.aws.roleArn .Values.aws.podIdentity }}
