@@ -4,6 +4,7 @@ import type { BlobTier, TierBlob, TierOutcome } from '../../core/sources/blob-ti
 import type { ByteRange } from '../../core/byte-range.ts';
 import { type Digest, digestAlgorithm, digestHex } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
+import { TimeLimit } from '../../core/work/time-limit.ts';
 import type { Events } from '../../telemetry/events.ts';
 import { blobObjectName } from '../objects/blob-object-name.ts';
 import type { LargeContent, ObjectStore } from '../objects/object-store.ts';
@@ -43,6 +44,8 @@ const OFFERED_MS = 24 * 3_600_000;
 const MAX_OFFERED = 2_000;
 /** Clients that are sent to a blob that is gone fail. */
 const LOCATED_MS = 60_000;
+/** A client waits. */
+const LOCATE_MS = 1_500;
 
 /** Blobs in the object store, by digest: read by fills before they ask the upstream, and written behind. */
 export class DurableBlobs implements BlobTier, AsyncDisposable {
@@ -120,22 +123,23 @@ export class DurableBlobs implements BlobTier, AsyncDisposable {
 
   /**
    * A URL from which anybody can read the blob for some minutes; `undefined` if the store does not have it,
-   * or fails.
+   * fails, or does not respond in time.
    */
   async locate(upstream: string, digest: Digest, signal: AbortSignal): Promise<URL | undefined> {
     if (!this.#deps.keeps(upstream) || this.#lately(digest) === 'absent') return undefined;
     const { objects } = this.#deps;
     const name = this.#nameOf(digest);
+    using limit = new TimeLimit(LOCATE_MS);
     try {
       if (this.#lately(digest, LOCATED_MS) !== 'there') {
-        const found = await objects.stat(name, signal);
+        const found = await objects.stat(name, limit.with(signal));
         this.#note(digest, found === undefined ? 'absent' : 'there');
         if (found === undefined) return undefined;
       }
       return await objects.locate(name);
     } catch (error) {
       signal.throwIfAborted();
-      if (!isSpandrelError(error)) throw error;
+      if (!isSpandrelError(error) && !limit.isOver) throw error;
       return undefined;
     }
   }

@@ -22,8 +22,8 @@ export interface MultipartUploadsDeps {
 const PART_BYTES = 8 * 2 ** 20;
 /** "Amazon S3 multipart upload limits". */
 const MAX_PARTS = 10_000;
-/** Of one object at the same time: the memory of an upload is this many parts. */
-const PARALLEL = 4;
+/** Of parts of one object in memory at the same time; of an object of more than 300 GB, one part. */
+const MAX_BYTES = 4 * PART_BYTES;
 const MAX_ATTEMPTS = 3;
 /** An upload is aborted also if what began it was aborted. */
 const ABORT_MS = 5_000;
@@ -107,7 +107,8 @@ export class MultipartUploads {
         sending.add(sent);
         return sent;
       };
-      return await mapBounded(numbers, work, { maxRunning: PARALLEL, signal });
+      const maxRunning = Math.max(1, Math.floor(MAX_BYTES / step));
+      return await mapBounded(numbers, work, { maxRunning, signal });
     } finally {
       // A part that arrives after the upload is aborted may stay in the bucket.
       await Promise.allSettled(sending);

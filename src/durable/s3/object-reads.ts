@@ -7,6 +7,7 @@ import type { BlobResponse } from '../../core/sources/blob-source.ts';
 import type { ByteRange } from '../../core/byte-range.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import { steadyNow } from '../../core/steady-now.ts';
+import { waitFor } from '../../core/wait-for.ts';
 import { TimeLimit } from '../../core/work/time-limit.ts';
 import type { Events } from '../../telemetry/events.ts';
 import type { ReadObject } from '../objects/object-store.ts';
@@ -81,6 +82,12 @@ export class ObjectReads implements AsyncDisposable {
     }
   }
 
+  /** The credentials may come from a service that does not respond. */
+  async #locateInTime(name: string, signal: AbortSignal): Promise<URL> {
+    using limit = new TimeLimit(this.#timeouts.headMs);
+    return await waitFor(this.locate(name), limit.with(signal));
+  }
+
   forget(name: string): void {
     this.#urls.delete(name);
   }
@@ -133,7 +140,7 @@ export class ObjectReads implements AsyncDisposable {
     signal: AbortSignal,
   ): Promise<FoundObject | undefined> {
     const isSigned = this.#urls.get(name) !== undefined;
-    const url = await this.locate(name);
+    const url = await this.#locateInTime(name, signal);
     using limit = new TimeLimit(this.#timeouts.headMs);
     // The limit ends with the head of the response; the signal goes on.
     const { statusCode, headers, body } = await this.#send(url, range, signal, limit);

@@ -40,6 +40,8 @@ const MAX_SOCKETS = 32;
 /** The SDK signs with it where it has none; stores other than Amazon S3 mostly ignore it. */
 const ANY_REGION = 'us-east-1';
 const MAX_LISTED = 1000;
+/** Of all objects: for other tools, a blob is its bytes. */
+const ContentType = 'application/octet-stream';
 
 /** Age of an object that was last modified then; 0 if the store does not say. */
 export function objectAgeMs(modifiedAt: Date | undefined): number {
@@ -106,7 +108,14 @@ export async function openS3Api(place: S3Place, { connectMs, requestMs, retries 
       abortSignal: AbortSignal,
     ): Promise<void> {
       const condition = ifAbsent ? { IfNoneMatch: '*' } : {};
-      const command = new sdk.PutObjectCommand({ Bucket, Key, Body, ...checksumOf(sha256), ...condition });
+      const command = new sdk.PutObjectCommand({
+        Bucket,
+        Key,
+        Body,
+        ContentType,
+        ...checksumOf(sha256),
+        ...condition,
+      });
       await client.send(withPayloadHash(command, sha256), { abortSignal });
     },
     async remove(Key: string, abortSignal: AbortSignal): Promise<void> {
@@ -114,7 +123,7 @@ export async function openS3Api(place: S3Place, { connectMs, requestMs, retries 
     },
     async beginUpload(Key: string, abortSignal: AbortSignal): Promise<string> {
       const checksum = isAmazon ? { ChecksumAlgorithm: 'SHA256' as const } : {};
-      const command = new sdk.CreateMultipartUploadCommand({ Bucket, Key, ...checksum });
+      const command = new sdk.CreateMultipartUploadCommand({ Bucket, Key, ContentType, ...checksum });
       const { UploadId } = await client.send(command, { abortSignal });
       if (UploadId === undefined)
         throw new SpandrelError('UPSTREAM_PROTOCOL', 'object store: an upload without an id');

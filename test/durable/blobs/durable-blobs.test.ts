@@ -16,6 +16,20 @@ const BLOB = { digest: DIGEST, upstream: 'hub', repository: 'team/app' };
 const LOST = new SpandrelError('UPSTREAM_UNREACHABLE', 'lost');
 const never = new AbortController().signal;
 
+/** Never responds. */
+class HangingObjects extends MemoryObjects {
+  ended = 0;
+
+  override async stat(_name: string, signal: AbortSignal): Promise<never> {
+    const { promise, reject } = Promise.withResolvers<never>();
+    signal.addEventListener('abort', () => {
+      this.ended++;
+      reject(signal.reason as Error);
+    });
+    return promise;
+  }
+}
+
 function openBlobs(options: Partial<DurableBlobsDeps> = {}) {
   const objects = new MemoryObjects();
   const clock = { now: 0 };
@@ -183,6 +197,22 @@ describe('blobs in the durable tier', () => {
     clock.now = 31_000;
     expect((await blobs.locate('hub', DIGEST, never))?.pathname).toBe(`/${NAME}`);
     expect(objects.asked.filter((request) => request.startsWith('stat'))).toHaveLength(2);
+  });
+
+  it('have no URL while the store does not respond: the client gets them from the proxy', async () => {
+    const objects = new HangingObjects();
+    const { blobs } = openBlobs({ objects });
+    expect(await blobs.locate('hub', DIGEST, never)).toBeUndefined();
+    expect(objects.ended).toBe(1);
+  });
+
+  it('of any digest have the name that an OCI layout gives them', async () => {
+    const { objects, blobs, stored, written } = openBlobs();
+    const digest = digestOf(BYTES, 'sha512');
+    stored.set(digest, BYTES);
+    blobs.ended({ ...BLOB, digest }, 'complete');
+    await written();
+    expect([...objects.objects.keys()]).toEqual([`up/blobs/sha512/${digestHex(digest)}`]);
   });
 
   it('have no URL a minute after a rule of the bucket has deleted them', async () => {

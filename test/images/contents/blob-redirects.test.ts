@@ -109,6 +109,12 @@ describe('with redirect.blobs: whole', () => {
     expect(status).toBe(404);
   });
 
+  it('a client that may not read gets no URL', async () => {
+    const closed = await start({ SPANDREL_ACCESS_CIDRS: '["192.0.2.0/24"]' });
+    const { status, headers } = await requestBlob(closed, layer);
+    expect([status, headers['location']]).toEqual([403, undefined]);
+  });
+
   it('a blob that the bucket does not have comes from the proxy', async () => {
     const empty = await start({ SPANDREL_STORAGE_S3_PREFIX: 'empty/' });
     const { status, body } = await requestBlob(empty, layer);
