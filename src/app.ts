@@ -165,6 +165,7 @@ export async function createApp(
     ztocs,
     tarZtocs,
     shared,
+    redis,
     replicas,
     pool: buildPool,
     engine,

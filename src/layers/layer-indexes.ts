@@ -14,10 +14,13 @@ import { IndexBuild, type IndexBuildDeps } from './index-build.ts';
 import { EvictableIndex } from './evictable-index.ts';
 import type { AuthorizedLayer, Layer } from './layer.ts';
 import { ProvenFault } from './proven-fault.ts';
+import type { SharedFaults } from './shared-faults.ts';
 
 export interface LayerIndexesDeps extends IndexBuildDeps {
   /** Bytes of open indexes that are kept in memory. */
   readonly memoryBytes: number;
+  /** Faults that other replicas have proven. */
+  readonly sharedFaults: SharedFaults;
   readonly logger: Logger;
 }
 
@@ -276,8 +279,15 @@ export class LayerIndexes implements AsyncDisposable {
     // An index that was replaced meanwhile must not come back.
     const newer = this.#open.get(digest);
     if (newer !== undefined) return newer;
-    if (index !== undefined && !this.#building.has(digest)) this.#open.set(digest, index);
+    if (index === undefined) await this.#learnFault(digest);
+    else if (!this.#building.has(digest)) this.#open.set(digest, index);
     return index;
+  }
+
+  async #learnFault(digest: Digest): Promise<void> {
+    if (this.#faults.get(digest) !== undefined) return;
+    const fault = await this.#deps.sharedFaults.find(digest);
+    if (fault !== undefined) this.#faults.set(digest, fault);
   }
 
   /**
@@ -337,8 +347,10 @@ export class LayerIndexes implements AsyncDisposable {
       ? error
       : new SpandrelError('INTERNAL', 'the index cannot be built', { cause: error });
     if (REFUSALS.includes(failure.code)) return;
-    if (failure instanceof ProvenFault) this.#faults.set(digest, failure);
-    else this.#failures.note(sourceKey(layer), failure);
+    if (failure instanceof ProvenFault) {
+      this.#faults.set(digest, failure);
+      this.#deps.sharedFaults.note(digest, failure);
+    } else this.#failures.note(sourceKey(layer), failure);
     if (COSTLY_FAULTS.includes(failure.code)) this.#costly.note(sourceKey(layer), failure);
     this.#deps.events.indexFailed(digest, failure);
   }

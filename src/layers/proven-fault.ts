@@ -10,6 +10,11 @@ const LAYER_FAULTS: readonly ErrorCode[] = [
   'INDEX_UNMOUNTABLE',
 ];
 
+/** The code of a fault of a layer that `code` is. */
+export function findLayerFault(code: unknown): ErrorCode | undefined {
+  return LAYER_FAULTS.find((known) => known === code);
+}
+
 /** True if a build that failed with `code` fails each time. */
 export function isLayerFault(code: ErrorCode): boolean {
   return LAYER_FAULTS.includes(code);

@@ -38,8 +38,8 @@ function startReplica(environment: Record<string, string> = {}, hasKey = true): 
   });
 }
 
-function ask(app: RunningApp, path: string, mirrored = false): Promise<Response> {
-  const headers = { accept: `${OCI}, ${INDEX}`, 'user-agent': CONTAINERD, 'accept-encoding': 'identity' };
+function ask(app: RunningApp, path: string, mirrored = false, agent = CONTAINERD): Promise<Response> {
+  const headers = { accept: `${OCI}, ${INDEX}`, 'user-agent': agent, 'accept-encoding': 'identity' };
   const url = mirrored ? `${app.url}/v2/app/${path}?ns=registry.test` : `${app.url}/v2/up/app/${path}`;
   return fetch(url, { headers });
 }
@@ -96,6 +96,25 @@ describe('replicas that share a Redis and a key', () => {
     await read(second, 'manifests/latest');
     expect((await ask(second, 'manifests/nothing')).status).toBe(404);
     expect(asked(/manifests\/latest/)).not.toEqual([]);
+  });
+
+  it('give a tag the same answer, also with a layer that only one of them has found to be too large', async () => {
+    const limited = { SPANDREL_LIMITS_MAX_UNCOMPRESSED_BYTES: '300KiB' };
+    const large = gzipLayer(tarArchive({ file: Uint8Array.from(randomBytes(400_000)) }));
+    const sound = gzipLayer(tarArchive({ file: Uint8Array.from(randomBytes(200_000)) }));
+    const [, digest] = await upstream.addImage('app', [sound, large]);
+    const [first, second] = [await startReplica(limited), await startReplica(limited)];
+    const answer = async (app: RunningApp, agent?: string): Promise<string | null> =>
+      (await ask(app, 'manifests/latest', false, agent)).headers.get('docker-content-digest');
+    const original = await answer(second, 'curl/8');
+    const lean = await answer(first);
+    expect(lean).not.toBe(original);
+    await vi.waitFor(async () => expect(await redis.command('KEYS *layer-fault:1:*')).toContain(`${digest}`));
+    asked(/./);
+    // A client that is not lazy waits for nothing.
+    expect([await answer(second, 'curl/8'), await answer(second)]).toEqual([lean, lean]);
+    expect(asked(/GET .*blobs/)).toEqual([]);
+    expect(await second.metric('spandrel_index_builds_total{outcome="failed"}')).toBe(0);
   });
 
   it('describe the jobs of each other while they run and when they have ended', async () => {
