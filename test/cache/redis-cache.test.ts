@@ -5,6 +5,8 @@ import { Secret } from '../../src/core/secret.ts';
 import { Events } from '../../src/telemetry/events.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
+import { Link } from '../helpers/faults/link.ts';
+import { openCache } from '../helpers/open-cache.ts';
 import { RedisServer } from '../helpers/upstreams/redis-server.ts';
 import { describeByteCache } from './byte-cache-conformance.ts';
 
@@ -61,5 +63,22 @@ describe('RedisCache', () => {
     for (let read = 0; read < 200; read++) expect(await cache.get('frozen')).toBeUndefined();
     server.thaw();
     await expect.poll(async () => (await cache.get('frozen'))?.tier, { timeout: 20_000 }).toBe('redis');
+  });
+
+  it('leaves a Redis alone whose replies take longer than the disk, and uses it again when they do not', async () => {
+    const link = cleanup.use(await Link.start());
+    link.lead(server.url);
+    const slow = await openCache({ url: `redis://127.0.0.1:${link.port}` }, { hasKey: false });
+    await slow.set('slow', Buffer.from('x'));
+    link.delayMs = 150;
+    let waits = 0;
+    while ((await slow.get('slow')) !== undefined) expect(++waits).toBeLessThan(20);
+    expect(slow.fault).toMatch(/^(SLOW|SILENT)$/);
+    // None of these waits.
+    const reads = Array.from({ length: 200 }, () => slow.get('slow'));
+    expect((await Promise.all(reads)).every((read) => read === undefined)).toBe(true);
+    link.delayMs = 0;
+    await expect.poll(async () => (await slow.get('slow'))?.tier, { timeout: 20_000 }).toBe('redis');
+    expect(slow.fault).toBeUndefined();
   });
 });

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 /** A way to a server over TCP, which a test can close as networks do: without a word to either end. */
 export class Link implements AsyncDisposable {
@@ -7,6 +8,8 @@ export class Link implements AsyncDisposable {
   readonly #sockets = new Set<Socket>();
   #target: URL | undefined;
   #isClosed = false;
+  /** How long bytes are on the way in each direction. */
+  delayMs = 0;
   /** Connections since the start. */
   connections = 0;
 
@@ -57,13 +60,17 @@ export class Link implements AsyncDisposable {
 
   #join(from: Socket, to: Socket): void {
     this.#sockets.add(from);
+    /** Settles when all before has arrived, once there was a delay. */
+    let way: Promise<unknown> | undefined;
     if (this.#isClosed) from.pause();
     from.on('data', (bytes) => {
+      if (this.delayMs > 0) way = Promise.all([way, sleep(this.delayMs)]);
+      if (way !== undefined) return void way.then(() => to.write(bytes));
       if (to.write(bytes)) return;
       from.pause();
       to.once('drain', () => this.#isClosed || from.resume());
     });
-    from.on('end', () => to.end());
+    from.on('end', () => void Promise.resolve(way).then(() => to.end()));
     from.on('error', () => to.destroy());
     from.on('close', () => {
       this.#sockets.delete(from);
