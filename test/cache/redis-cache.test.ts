@@ -65,7 +65,7 @@ describe('RedisCache', () => {
     await expect.poll(async () => (await cache.get('frozen'))?.tier, { timeout: 20_000 }).toBe('redis');
   });
 
-  it('leaves a Redis alone whose replies take longer than the disk, and uses it again when they do not', async () => {
+  it('leaves a Redis alone that has become slow, and uses it again when it is quick', async () => {
     const link = cleanup.use(await Link.start());
     link.lead(server.url);
     const slow = await openCache({ url: `redis://127.0.0.1:${link.port}` }, { hasKey: false });

@@ -1,7 +1,9 @@
 import { randomBytes } from 'node:crypto';
 
-import { beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
+import { digestOf } from '../../src/core/digest.ts';
+import { ageNotes } from '../helpers/age-notes.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { tarArchive } from '../helpers/layers/tar-blocks.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
@@ -21,6 +23,10 @@ beforeEach(async () => {
   redis = cleanup.use(await RedisServer.start());
   upstream = cleanup.use(await ImageUpstream.start());
   await upstream.addImage('app', [gzipLayer(tarArchive({ file: Uint8Array.from(randomBytes(200_000)) }))]);
+});
+
+afterEach(() => {
+  vi.restoreAllMocks();
 });
 
 function startReplica(environment: Record<string, string> = {}, hasKey = true): Promise<RunningApp> {
@@ -98,7 +104,7 @@ describe('replicas that share a Redis and a key', () => {
     expect(asked(/manifests\/latest/)).not.toEqual([]);
   });
 
-  it('give a tag the same answer, also with a layer that only one of them has found to be too large', async () => {
+  it('give a tag the same answer, also if only one of them has found a layer to be too large', async () => {
     const limited = { SPANDREL_LIMITS_MAX_UNCOMPRESSED_BYTES: '300KiB' };
     const large = gzipLayer(tarArchive({ file: Uint8Array.from(randomBytes(400_000)) }));
     const sound = gzipLayer(tarArchive({ file: Uint8Array.from(randomBytes(200_000)) }));
@@ -135,7 +141,10 @@ describe('replicas that share a Redis and a key', () => {
 
   it('hold back a config until a node has the zTOCs, whichever of them sends what', async () => {
     const [first, second] = [await startReplica(), await startReplica()];
-    const top = JSON.parse(String(await read(first, 'manifests/latest', true))) as {
+    const topBytes = await read(first, 'manifests/latest', true);
+    const begin = (): Promise<Buffer> => read(first, `manifests/${digestOf(topBytes)}`, true);
+    await begin();
+    const top = JSON.parse(String(topBytes)) as {
       manifests: { digest: string; artifactType?: string }[];
     };
     const image = top.manifests.find(({ artifactType }) => artifactType === undefined)?.digest;
@@ -154,5 +163,50 @@ describe('replicas that share a Redis and a key', () => {
     expect(isAnswered).toBe(false);
     for (const { digest } of index.layers) await read(first, `blobs/${digest}`, true);
     expect((await config).byteLength).toBeGreaterThan(0);
+
+    // The node has deleted the image and pulls it again. Only the first replica sees how it begins.
+    await ageNotes(redis, '*pull:1:*', 5_000);
+    const now = performance.now.bind(performance);
+    vi.spyOn(performance, 'now').mockImplementation(() => now() + 5_000);
+    const [name = ''] = (await redis.command('KEYS *pull:1:*begin*')).match(/spandrel:.*begin \S+/) ?? [];
+    const begun = await redis.command(`GET "${name}"`);
+    await begin();
+    await vi.waitFor(async () => expect(await redis.command(`GET "${name}"`)).not.toBe(begun));
+    await read(first, `manifests/${soci}`, true);
+    let isGiven = false;
+    const again = read(second, `blobs/${manifest.config.digest}`, true).finally(() => (isGiven = true));
+    for (let times = 0; times < 5; times++) await read(second, `manifests/${image}`, true);
+    expect(isGiven).toBe(false);
+    for (const { digest } of index.layers) await read(first, `blobs/${digest}`, true);
+    expect((await again).byteLength).toBeGreaterThan(0);
+  });
+
+  it('leave nothing in Redis for longer than it is of use, and no more for each further pull', async () => {
+    const app = await startReplica({ SPANDREL_MANIFESTS_NEGATIVE_SECONDS: '30' });
+    const pull = async (): Promise<void> => {
+      const top = await read(app, 'manifests/latest', true);
+      const { manifests } = JSON.parse(String(top)) as { manifests: { digest: string }[] };
+      for (const digest of [digestOf(top), ...manifests.map((listed) => listed.digest)])
+        await read(app, `manifests/${digest}`, true);
+      expect((await ask(app, 'manifests/nothing')).status).toBe(404);
+    };
+    const names = async (): Promise<string[]> =>
+      (await redis.command('KEYS spandrel:*')).match(/^spandrel:.+(?=\r)/gm) ?? [];
+    await pull();
+    const longest = { 'pull:1:': 600, nothing: 30, 'proof:1:': 600, '': 86_400 };
+    for (const [part, seconds] of Object.entries(longest)) {
+      const some = (await names()).filter((name) => name.includes(part));
+      expect([part, some.length > 0]).toEqual([part, true]);
+      for (const name of some) {
+        const ttl = Number(/^:(-?\d+)/.exec(await redis.command(`TTL "${name}"`))?.[1]);
+        expect([name, ttl > 0 && ttl <= seconds]).toEqual([name, true]);
+      }
+    }
+    // What replicas tell each other may arrive a moment later.
+    await vi.waitFor(async () => {
+      const before = (await names()).toSorted();
+      await pull();
+      expect((await names()).toSorted()).toEqual(before);
+    });
   });
 });

@@ -3,6 +3,7 @@ import { beforeAll, beforeEach, expect, it } from 'vitest';
 import type { RedisCache } from '../../../src/cache/redis-cache.ts';
 import type { ImageJobView } from '../../../src/images/operations/image-job-view.ts';
 import { SharedJobs } from '../../../src/images/operations/shared-jobs.ts';
+import { ageNotes } from '../../helpers/age-notes.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
 import { openCache } from '../../helpers/open-cache.ts';
 import { RedisServer } from '../../helpers/upstreams/redis-server.ts';
@@ -30,15 +31,7 @@ beforeEach(async () => {
   redis = await openCache(server);
 });
 
-/** Makes the note of the job older. */
-async function age(ms: number): Promise<void> {
-  const script =
-    `local v = redis.call('GET',KEYS[1]) local t = redis.call('TIME') ` +
-    `local at = string.format('%.0f',t[1]*1000000+t[2]-${ms * 1000}) ` +
-    `return redis.call('SET',KEYS[1],at..string.match(v,' .*'))`;
-  const [name = ''] = (await server.command('KEYS *job:1:one')).match(/spandrel:\S+/) ?? [];
-  expect(await server.command(`EVAL "${script}" 1 ${name}`)).toContain('OK');
-}
+const age = (ms: number): Promise<void> => ageNotes(server, '*job:1:one', ms);
 
 it('a running job whose replica is silent has failed; an ended one stays as it is', async () => {
   const jobs = new SharedJobs(redis);
