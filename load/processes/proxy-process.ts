@@ -81,6 +81,11 @@ export class ProxyProcess implements Peer {
     await this.#process.kill();
   }
 
+  /** Tells the process to stop. Resolves when it has. */
+  async stop(): Promise<void> {
+    await this.#process[Symbol.asyncDispose]();
+  }
+
   /** Stops the process where it is, until {@link thaw}. */
   freeze(): void {
     this.#process.freeze();

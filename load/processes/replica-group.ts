@@ -69,11 +69,11 @@ export class ReplicaGroup implements AsyncDisposable {
     return replica;
   }
 
-  /** Kills a replica, and starts another one on its disk after a while. */
-  async restart(place: number, afterMs: number): Promise<void> {
+  /** Kills a replica or tells it to stop, and starts another one on its disk after a while. */
+  async restart(place: number, end: 'kill' | 'stop', afterMs = 0): Promise<void> {
     const [old, root] = [this.replicas[place], this.#roots[place]];
     if (old === undefined || root === undefined) throw new RangeError(`no replica ${place}`);
-    await old.kill();
+    await old[end]();
     await sleep(afterMs);
     const next = await this.#start(root);
     this.replicas[place] = next;

@@ -40,7 +40,7 @@ const EVENTS: readonly Event[] = [
     'a replica is killed and started again',
     async (group, random) => {
       const place = 1 + Math.floor(random() * (REPLICAS - 1));
-      await group.restart(place, 500 + random() * 2000);
+      await group.restart(place, 'kill', 500 + random() * 2000);
     },
   ],
   [

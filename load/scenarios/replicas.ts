@@ -28,6 +28,7 @@ interface Case {
   readonly name: string;
   /** Upstream bytes at most, as a multiple of the image. */
   readonly mostUpstream: number;
+  readonly environment?: Readonly<Record<string, string>>;
   /** What the upstream sends to the replica after the event does not count: its kernel goes on to receive. */
   readonly isFrozen?: boolean;
   /** Happens in the middle of the burst, to the replica that fetches the large layer. */
@@ -62,6 +63,16 @@ const CASES: readonly Case[] = [
       await group.add();
     },
   },
+  {
+    name: 'a rolling restart',
+    mostUpstream: 1.2,
+    // Longer than the balancer needs to notice; clients of long responses ask another replica for the rest.
+    environment: { SPANDREL_SHUTDOWN_DELAY_MS: '750', SPANDREL_SHUTDOWN_GRACE_MS: '750' },
+    event: async (group) => {
+      for (const place of group.replicas.keys()) await group.restart(place, 'stop');
+    },
+  },
+  { name: 'a node of Redis fails over', mostUpstream: 1.2, event: ({ redis }) => redis.failOver() },
 ];
 
 /** A cold burst over several replicas that act as one, and what happens when a part of them dies. */
@@ -129,11 +140,16 @@ const RECEIVED = 'spandrel_upstream_bytes_total';
 
 async function pullThroughGroup(
   { upstream, image, clients, folder, log }: Burst,
-  { name, event }: Case,
+  { name, environment = {}, event }: Case,
 ): Promise<BurstRow> {
   log(`three replicas, ${clients} clients: ${name}`);
   await upstream.forget();
-  await using group = await ReplicaGroup.start({ upstreamUrl: upstream.url, folder, replicas: REPLICAS });
+  await using group = await ReplicaGroup.start({
+    upstreamUrl: upstream.url,
+    folder,
+    replicas: REPLICAS,
+    environment,
+  });
   const ended = new AbortController();
   const happening = event === undefined ? undefined : happen(group, upstream, image, event, ended.signal);
   const pulls = await pullAll(group.balancer.url, image, clients);
