@@ -39,6 +39,24 @@ async function check(s3: object = {}): Promise<string[]> {
   return findings.map(({ status, message }) => `${status} ${message}`).filter((text) => /bucket/.test(text));
 }
 
+interface Rule {
+  readonly ID: string;
+  readonly Filter: { readonly Prefix: string };
+  readonly Expiration: { readonly Days: number };
+}
+
+/** Gives the bucket these rules, which also abort uploads. */
+async function setRules(rules: readonly Rule[]): Promise<void> {
+  const xml = rules.map(
+    ({ ID, Filter, Expiration }) =>
+      `<Rule><ID>${ID}</ID><Status>Enabled</Status><Filter><Prefix>${Filter.Prefix}</Prefix></Filter>` +
+      `<Expiration><Days>${Expiration.Days}</Days></Expiration><AbortIncompleteMultipartUpload>` +
+      `<DaysAfterInitiation>2</DaysAfterInitiation></AbortIncompleteMultipartUpload></Rule>`,
+  );
+  const body = `<LifecycleConfiguration>${xml.join('')}</LifecycleConfiguration>`;
+  await fetch(`${bucket.url}/${bucket.name}?lifecycle`, { method: 'PUT', body });
+}
+
 describe('doctor --config, the bucket', () => {
   it('tries every right, leaves nothing behind, and misses lifecycle rules', async () => {
     expect(await check()).toEqual([
@@ -51,17 +69,25 @@ describe('doctor --config, the bucket', () => {
 
   it('is content with the rules of the example', async () => {
     const rules = JSON.parse(await readFile('config/examples/s3-lifecycle.json', 'utf8')) as {
-      Rules: { ID: string; Filter: { Prefix: string }; Expiration: { Days: number } }[];
+      Rules: Rule[];
     };
-    const xml = rules.Rules.map(
-      ({ ID, Filter, Expiration }) =>
-        `<Rule><ID>${ID}</ID><Status>Enabled</Status><Filter><Prefix>${Filter.Prefix}</Prefix></Filter>` +
-        `<Expiration><Days>${Expiration.Days}</Days></Expiration><AbortIncompleteMultipartUpload>` +
-        `<DaysAfterInitiation>2</DaysAfterInitiation></AbortIncompleteMultipartUpload></Rule>`,
-    ).join('');
-    const body = `<LifecycleConfiguration>${xml}</LifecycleConfiguration>`;
-    await fetch(`${bucket.url}/${bucket.name}?lifecycle`, { method: 'PUT', body });
-    expect(await check()).toEqual(['ok bucket bucket: the proxy can write, read, list and delete']);
+    await setRules(rules.Rules);
+    expect(await check({ prefix: 'spandrel/' })).toEqual([
+      'ok bucket bucket: the proxy can write, read, list and delete',
+    ]);
+  });
+
+  it.each([
+    ['own/', 13, true],
+    ['', 7, true],
+    ['own/records/', 1, true],
+    ['own/', 14, false],
+    ['own/blobs/', 1, false],
+    ['other/', 1, false],
+  ])('notes a rule that deletes records in use (%s after %d days: %s)', async (Prefix, Days, isNoted) => {
+    await setRules([{ ID: 'rule', Filter: { Prefix }, Expiration: { Days } }]);
+    const note = `note bucket bucket: a rule deletes records after ${Days} days, also those in use`;
+    expect((await check()).some((finding) => finding.startsWith(note))).toBe(isNoted);
   });
 
   it.each([

@@ -8,6 +8,12 @@ import { randomBlob } from '../helpers/layers/random-blob.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
 import { setAwsEnvironment, STATIC_KEYS } from '../helpers/upstreams/aws-environment.ts';
+import {
+  basic,
+  PRIVATE_BLOB,
+  PRIVATE_DIGEST,
+  PrivateRegistry,
+} from '../helpers/upstreams/private-registry.ts';
 import { MotoBucket } from '../helpers/upstreams/moto-bucket.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 
@@ -36,8 +42,9 @@ beforeEach(() => {
 function start(
   environment: Readonly<Record<string, string>> = {},
   upstream: object = {},
+  from: { readonly url: string } = registry,
 ): Promise<RunningApp> {
-  return proxyWith(registry, {
+  return proxyWith(from, {
     upstream,
     environment: {
       SPANDREL_STORAGE_S3_BUCKET: bucket.name,
@@ -90,6 +97,31 @@ describe('a proxy with a bucket', () => {
     await copied(name);
     const { status } = await requestBlob(await start(), digest, {}, { repository: 'team/other' });
     expect(status).toBe(404);
+  });
+
+  it('lets nobody in whom the upstream does not let in, whatever the bucket has proven', async () => {
+    const own = cleanup.use(await PrivateRegistry.start('basic'));
+    const auth = { kind: 'basic', username: 'proxy', password: 'pw-proxy' };
+    const open = (): Promise<RunningApp> =>
+      start({ SPANDREL_ACCESS_KIND: 'upstream', SPANDREL_STORAGE_S3_PREFIX: 'private/' }, { auth }, own);
+    const ask = async (app: RunningApp, user?: string, password = `pw-${user ?? ''}`): Promise<number> => {
+      const headers: Record<string, string> =
+        user === undefined ? {} : { authorization: basic(user, password) };
+      const response = await fetch(`${app.url}/v2/alice/blobs/${PRIVATE_DIGEST}`, { headers });
+      await response.arrayBuffer();
+      return response.status;
+    };
+    const first = await open();
+    expect(await ask(first, 'alice')).toBe(200);
+    await expect.poll(() => bucket.names('private/blobs/')).toHaveLength(1);
+    await first[Symbol.asyncDispose]();
+    expect(await bucket.names('private/records/proofs/')).toEqual(['private/records/proofs/1/up/alice']);
+    const second = await open();
+    expect(await ask(second)).toBe(401);
+    expect(await ask(second, 'alice', 'wrong')).toBe(401);
+    expect(await ask(second, 'bob')).toBe(403);
+    expect(await ask(second, 'alice')).toBe(200);
+    expect(await second.metric('spandrel_served_bytes_total{source="s3"}')).toBe(PRIVATE_BLOB.byteLength);
   });
 
   it('never serves wrong bytes of the bucket: they are replaced by the right ones', async () => {

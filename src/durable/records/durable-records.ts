@@ -33,6 +33,8 @@ const PARALLEL = 8;
 /** Records in use are looked after while fewer than these wait. */
 const MAX_KEPT = 2_000;
 const MAX_REMEMBERED = 50_000;
+/** Each one that is forgotten costs a request when it is used again. */
+const MAX_WRITTEN = 200_000;
 /** For the decision which of several replicas writes a record first; a client waits. */
 const DECISION_MS = 2_000;
 /** A miss is not looked for again so soon: most requests are for what no record is about. */
@@ -58,7 +60,7 @@ export class DurableRecords implements ByteCache, AsyncDisposable {
   readonly #seal: ValueSeal | undefined;
   readonly #now: () => number;
   readonly #absent = new BoundedMap<{ readonly atMs: number }>({ maxEntries: MAX_REMEMBERED });
-  readonly #written = new BoundedMap<Written>({ maxEntries: MAX_REMEMBERED });
+  readonly #written = new BoundedMap<Written>({ maxEntries: MAX_WRITTEN });
   /** Values that wait to be written. */
   readonly #values = new Map<string, Uint8Array>();
   readonly #queue: WriteQueue;

@@ -11,7 +11,7 @@ import { hasStatus } from './s3-fault.ts';
 import type { StoreGate } from './store-gate.ts';
 
 export interface MultipartUploadsDeps {
-  readonly api: S3Api;
+  readonly api: Pick<S3Api, 'beginUpload' | 'putPart' | 'completeUpload' | 'abortUpload' | 'listUploads'>;
   readonly gate: StoreGate;
   readonly conditional: ConditionalWrites;
   readonly partBytes?: number | undefined;

@@ -33,6 +33,13 @@ export interface UnfinishedUpload {
   readonly begunAtMs: number;
 }
 
+/** What a rule of the bucket does with objects below `prefix`, by their age. */
+export interface LifecycleRule {
+  readonly prefix: string;
+  readonly expiresDays?: number;
+  readonly abortsDays?: number;
+}
+
 /** The AWS SDK for one bucket. All methods throw the errors of the SDK. Loading takes a tenth of a second. */
 export type S3Api = Awaited<ReturnType<typeof openS3Api>>;
 
@@ -167,16 +174,15 @@ export async function openS3Api(place: S3Place, { connectMs, requestMs, retries 
           : [{ name: Key, id: UploadId, begunAtMs: Initiated.getTime() }],
       );
     },
-    /** Age in days after which rules of the bucket delete objects, and abort uploads. */
-    async lifecycle(
-      abortSignal: AbortSignal,
-    ): Promise<readonly { readonly expiresDays?: number; readonly abortsDays?: number }[]> {
+    /** Enabled rules of the bucket. */
+    async lifecycle(abortSignal: AbortSignal): Promise<readonly LifecycleRule[]> {
       const command = new sdk.GetBucketLifecycleConfigurationCommand({ Bucket });
       const { Rules = [] } = await client.send(command, { abortSignal });
       return Rules.filter(({ Status }) => Status === 'Enabled').map((rule) => {
         const { Days: expiresDays } = rule.Expiration ?? {};
         const { DaysAfterInitiation: abortsDays } = rule.AbortIncompleteMultipartUpload ?? {};
         return {
+          prefix: rule.Filter?.Prefix ?? rule.Filter?.And?.Prefix ?? rule.Prefix ?? '',
           ...(expiresDays === undefined ? {} : { expiresDays }),
           ...(abortsDays === undefined ? {} : { abortsDays }),
         };

@@ -14,7 +14,7 @@ import type {
 import { ConditionalWrites } from './conditional-writes.ts';
 import { MultipartUploads } from './multipart-uploads.ts';
 import { ObjectReads, type ReadTimeouts } from './object-reads.ts';
-import { openS3Api, type S3Api, type S3Place, type S3Timeouts } from './s3-api.ts';
+import { type LifecycleRule, openS3Api, type S3Api, type S3Place, type S3Timeouts } from './s3-api.ts';
 import { hasStatus } from './s3-fault.ts';
 import { StoreGate } from './store-gate.ts';
 
@@ -141,7 +141,7 @@ export class S3Objects implements ObjectStore, AsyncDisposable {
   /**
    * What the enabled lifecycle rules of the bucket do, by age in days; none if the bucket has no rules.
    */
-  async lifecycle(signal: AbortSignal): Promise<Awaited<ReturnType<S3Api['lifecycle']>>> {
+  async lifecycle(signal: AbortSignal): Promise<readonly LifecycleRule[]> {
     return this.#gate.run('list', signal, async () => {
       try {
         return await this.#api.lifecycle(signal);

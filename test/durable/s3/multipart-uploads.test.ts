@@ -1,7 +1,12 @@
+import { setImmediate } from 'node:timers/promises';
+
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { isSpandrelError } from '../../../src/core/errors.ts';
 import type { LargeContent } from '../../../src/durable/objects/object-store.ts';
+import { ConditionalWrites } from '../../../src/durable/s3/conditional-writes.ts';
+import { MultipartUploads } from '../../../src/durable/s3/multipart-uploads.ts';
+import { StoreGate } from '../../../src/durable/s3/store-gate.ts';
 import { S3Objects } from '../../../src/durable/s3/s3-objects.ts';
 import { Events } from '../../../src/telemetry/events.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
@@ -12,6 +17,7 @@ import { setAwsEnvironment, STATIC_KEYS } from '../../helpers/upstreams/aws-envi
 import { MotoBucket } from '../../helpers/upstreams/moto-bucket.ts';
 
 const PART_BYTES = 128 * 1024;
+const MB = 1_000_000;
 /** For moto, all uploads began in 2010. */
 const YEAR_MS = 365 * 24 * 3_600_000;
 const bucket = cleanup.use(await MotoBucket.start());
@@ -140,6 +146,51 @@ describe('an upload in parts', () => {
     expect((await bucket.get('plain'))?.equals(bytes)).toBe(true);
     expect(store.gate.lastFailure).toBe('');
   });
+
+  it.each([
+    ['100 MB', 100 * MB, 4],
+    ['80 GB', 80_000 * MB, 4],
+    ['200 GB', 200_000 * MB, 1],
+    ['4 TB', 4_000_000 * MB, 1],
+  ])(
+    'of %s keeps as few parts in memory as make 32 MiB, and has 10,000 at most',
+    async (_, sizeBytes, most) => {
+      let held = 0;
+      let peak = 0;
+      let parts = 0;
+      const events = new Events(collectingLogger());
+      const uploads = new MultipartUploads({
+        api: {
+          beginUpload: async () => Promise.resolve('id'),
+          async putPart(_name, { PartNumber }) {
+            parts++;
+            await setImmediate();
+            held--;
+            return { PartNumber, ETag: 'x', ChecksumSHA256: undefined };
+          },
+          completeUpload: async () => Promise.resolve(),
+          abortUpload: async () => Promise.resolve(),
+          listUploads: async () => Promise.resolve([]),
+        },
+        gate: new StoreGate({ circuit: { failures: 1, openMs: 1 }, events }),
+        conditional: new ConditionalWrites(),
+        events,
+      });
+      let end = 0;
+      const read: LargeContent['read'] = async (range) => {
+        peak = Math.max(peak, ++held);
+        end = Math.max(end, range.end);
+        if (parts >= 20) throw new Error('enough');
+        return Promise.resolve(new Uint8Array(1));
+      };
+      const writing = uploads.write('x', { sizeBytes, read }, never);
+      if (sizeBytes > 20 * 8 * 2 ** 20) {
+        await expect(writing).rejects.toThrow('enough');
+        expect(end / parts).toBeGreaterThanOrEqual(sizeBytes / 10_000);
+      } else expect(await writing).toBe('written');
+      expect(peak).toBe(most);
+    },
+  );
 
   it('that cannot be aborted is found and aborted later', async () => {
     const store = await openS3();

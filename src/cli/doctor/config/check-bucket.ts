@@ -11,6 +11,9 @@ const LIMIT_MS = 30_000;
 const WRITES = { connectMs: 5_000, requestMs: 10_000, retries: 1 };
 const POLICY =
   'correct storage.s3, or the policy: see docs/durable-tier.md and config/examples/s3-policy.json';
+/** Records in use are written again before. */
+const LEAST_RECORD_DAYS = 14;
+const RECORD_FOLDERS = ['records/', 'manifest/'];
 const LIFECYCLE = 'add the rules of config/examples/s3-lifecycle.json';
 
 /**
@@ -40,7 +43,7 @@ export async function checkBucket(report: Report, { storage }: Config): Promise<
       await step();
     }
     report.ok(`bucket ${bucket}: the proxy can write, read, list and delete`);
-    await checkLifecycle(report, bucket, () => objects.lifecycle(signal));
+    await checkLifecycle(report, { bucket, prefix }, () => objects.lifecycle(signal));
   } catch (error) {
     if (!isSpandrelError(error) && !signal.aborted) throw error;
     const words = isSpandrelError(error) ? error.message : 'no response in time';
@@ -51,7 +54,7 @@ export async function checkBucket(report: Report, { storage }: Config): Promise<
 
 async function checkLifecycle(
   report: Report,
-  bucket: string,
+  { bucket, prefix }: { readonly bucket: string; readonly prefix: string },
   read: () => ReturnType<S3Objects['lifecycle']>,
 ): Promise<void> {
   try {
@@ -60,6 +63,15 @@ async function checkLifecycle(
       report.note(`bucket ${bucket}: no rule aborts unfinished uploads, which cost as objects do`, LIFECYCLE);
     if (!rules.some(({ expiresDays }) => expiresDays !== undefined))
       report.note(`bucket ${bucket}: no rule deletes old objects: it grows for ever`, LIFECYCLE);
+    const records = RECORD_FOLDERS.map((folder) => prefix + folder);
+    const early = rules.filter((rule) => records.some((folder) => folder.startsWith(rule.prefix)));
+    const days = Math.min(...early.map(({ expiresDays = Infinity }) => expiresDays));
+    if (days < LEAST_RECORD_DAYS)
+      report.note(
+        `bucket ${bucket}: a rule deletes records after ${days} days, also those in use, which are renewed ` +
+          'once a week',
+        LIFECYCLE,
+      );
   } catch (error) {
     if (!isSpandrelError(error)) throw error;
     report.note(
