@@ -392,8 +392,8 @@ export async function createApp(
     },
     async [Symbol.asyncDispose]() {
       stopping = true;
-      await replicas?.leave();
-      const { graceMs } = live.config.shutdown;
+      const { shutdown } = live.config;
+      const graceMs = (await replicas?.leave(shutdown.graceMs)) ?? shutdown.graceMs;
       await closeServers({ registry, admin, connections, owned, graceMs });
     },
   };

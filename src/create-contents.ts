@@ -20,7 +20,14 @@ export type CreateContentsDeps = Omit<
     LayerContentsDeps &
     ManifestContentsDeps &
     TarContentsDeps,
-  'bootContents' | 'configGate' | 'servesReplicas' | 'derivedBlobs' | 'maxBytes' | 'redirects' | 'tarContents'
+  | 'bootContents'
+  | 'configGate'
+  | 'servesReplicas'
+  | 'onSentToReplica'
+  | 'derivedBlobs'
+  | 'maxBytes'
+  | 'redirects'
+  | 'tarContents'
 > & {
   readonly manifestStore: ManifestStore;
   readonly blobs: BlobStore;
@@ -59,6 +66,7 @@ export function createContents(deps: CreateContentsDeps): CreatedContents {
       bootContents,
       servesReplicas: async ({ client }, digest) =>
         blobs.stat(digest)?.state === 'complete' || (await replicas?.serves(client.name, digest)) === true,
+      onSentToReplica: () => replicas?.noteSent(),
     }),
     layerContents: new LayerContents(deps),
   };

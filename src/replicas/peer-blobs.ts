@@ -1,12 +1,15 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
 import type { BlobResponse } from '../core/sources/blob-source.ts';
 import type { BlobTier, TierBlob, TierOutcome } from '../core/sources/blob-tier.ts';
 import { type ByteRange, rangeLength } from '../core/byte-range.ts';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import { steadyNow } from '../core/steady-now.ts';
+import { waitFor } from '../core/wait-for.ts';
 import type { Events } from '../telemetry/events.ts';
 import { HeldLease } from './held-lease.ts';
-import { type LeaseState, type Leases, SILENCE_MS } from './leases.ts';
+import { type LeaseState, type Leases, LOOK_MS, SILENCE_MS } from './leases.ts';
 import { type LifeSign, LifeWatch } from './life-watch.ts';
 import type { Members, SeenMember } from './members.ts';
 import type { PeerClient, PeerRefusal } from './peer-client.ts';
@@ -30,6 +33,8 @@ interface Share {
    */
   isOwn: boolean;
   lease: HeldLease | undefined;
+  /** Requests to the upstream that run. */
+  reads: number;
   readonly sinceMs: number;
   /** Asked for the next bytes. */
   peer: SeenMember | undefined;
@@ -53,6 +58,12 @@ const MAX_QUIET_LOOKS = 8;
 const HEAD_LOOKS = 120;
 /** After so many looks without a byte, the other replica is asked whether it can be reached. */
 const LINK_LOOKS = 4;
+/** How often a replica that leaves looks for another one that goes on. */
+const MAX_NEXT_LOOKS = 12;
+/** When a replica that leaves looks again whether it has finished. */
+const FINISH_LOOK_MS = 50;
+/** After so long without a byte to them, the others have read what they wanted. */
+const QUIET_MS = 1_500;
 /** Replicas that one request asks. */
 const MAX_ASKED = 3;
 
@@ -69,6 +80,10 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
   readonly #ending = new Set<Promise<void>>();
   /** Takes no leases any more. */
   #isDraining = false;
+  /** While this replica finishes: resolves when it has given its leases away. */
+  #leaving: PromiseWithResolvers<void> | undefined;
+  /** When another replica got bytes from this one last. */
+  #sentMs = -Infinity;
   #hasLeft = false;
 
   constructor(deps: PeerBlobsDeps) {
@@ -102,6 +117,7 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
     sizeBytes?: number,
   ): Promise<BlobResponse | undefined> {
     const share = this.#shareOf(blob);
+    if (share.isOwn && this.#leaving !== undefined) await waitFor(this.#leaving.promise, signal);
     for (let asked = 0; asked < MAX_ASKED; asked++) {
       const peer = await this.#choose(blob, share);
       signal.throwIfAborted();
@@ -112,6 +128,12 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
     return undefined;
   }
 
+  upstreamRead(blob: TierBlob): () => void {
+    const share = this.#shareOf(blob);
+    share.reads++;
+    return () => share.reads--;
+  }
+
   #shareOf(blob: TierBlob): Share {
     const name = leaseName(blob);
     const known = this.#shares.get(name);
@@ -120,6 +142,7 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
       blob,
       isOwn: false,
       lease: undefined,
+      reads: 0,
       sinceMs: steadyNow(),
       peer: undefined,
       useless: new Set(),
@@ -141,7 +164,7 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
   async #agree(blob: TierBlob, share: Share): Promise<SeenMember | undefined> {
     const { leases, events } = this.#deps;
     const name = leaseName(blob);
-    let state = this.#isDraining ? await leases.look(name) : await leases.claim(name);
+    let state = this.#isDraining ? await this.#awaitNext(name) : await leases.claim(name);
     for (let tries = 0; tries < MAX_ASKED && state !== undefined; tries++) {
       if (state.kind === 'mine') {
         this.#take(name, share, state);
@@ -158,6 +181,17 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
     }
     events.replicas.leaseAgreed('none');
     return undefined;
+  }
+
+  /** A replica that leaves gives the others time to take what it has given away. */
+  async #awaitNext(name: string): Promise<LeaseState | undefined> {
+    const { leases, members } = this.#deps;
+    for (let looks = 0; ; looks++) {
+      const state = await leases.look(name);
+      if (!this.#hasLeft || state?.kind !== 'free' || looks >= MAX_NEXT_LOOKS || members.count < 2)
+        return state;
+      await sleep(LOOK_MS);
+    }
   }
 
   #take(name: string, share: Share, { fence }: LeaseState): void {
@@ -286,6 +320,28 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
     this.#isDraining = true;
   }
 
+  /** Another replica has got bytes from this one. */
+  noteSent(): void {
+    this.#sentMs = steadyNow();
+  }
+
+  /**
+   * Before {@link leave}: ends the running requests to the upstream and begins no new ones, so that nothing
+   * is fetched twice. Returns when the others read nothing more from this replica.
+   * @param ms longest time
+   */
+  async finish(ms: number): Promise<void> {
+    this.drain();
+    this.#leaving ??= Promise.withResolvers<void>();
+    const beganMs = steadyNow();
+    const isBusy = (): boolean => {
+      const isReading = [...this.#shares.values()].some(({ isOwn, reads }) => isOwn && reads > 0);
+      return isReading || steadyNow() - this.#sentMs < QUIET_MS;
+    };
+    while (this.#deps.members.count > 1 && isBusy() && steadyNow() - beganMs < ms)
+      await sleep(FINISH_LOOK_MS);
+  }
+
   /**
    * Hands the leases over: others take them with their next request, and have the rest of the blobs then, for
    * running fills of this replica too.
@@ -298,6 +354,7 @@ export class PeerBlobs implements BlobTier, AsyncDisposable {
       if (share.lease !== undefined) this.#end(share.lease.end('undone'));
       share.lease = undefined;
     }
+    this.#leaving?.resolve();
     await Promise.all(this.#ending);
   }
 

@@ -1,6 +1,7 @@
 import type { RedisCache } from '../cache/redis-cache.ts';
 import type { BlobTier } from '../core/sources/blob-tier.ts';
 import type { Digest } from '../core/digest.ts';
+import { steadyNow } from '../core/steady-now.ts';
 import type { Events } from '../telemetry/events.ts';
 import { Coordination } from './coordination.ts';
 import { Leases } from './leases.ts';
@@ -81,6 +82,11 @@ export class Replicas implements AsyncDisposable {
     return this.#blobs.serves(upstream, digest);
   }
 
+  /** As {@link PeerBlobs.noteSent}. */
+  noteSent(): void {
+    this.#blobs.noteSent();
+  }
+
   /** As {@link PeerBlobs.comesFromPeer}. */
   comesFromPeer(upstream: string, digest: Digest): boolean {
     return this.#blobs.comesFromPeer(upstream, digest);
@@ -98,9 +104,17 @@ export class Replicas implements AsyncDisposable {
     this.#blobs.drain();
   }
 
-  /** Tells the others to ask this replica for nothing new, and hands the leases over. */
-  async leave(): Promise<void> {
+  /**
+   * Finishes what it reads from upstreams, in half of `graceMs` at most, tells the others to ask this replica
+   * for nothing new, and hands the leases over.
+   * @returns what is left of `graceMs`
+   */
+  async leave(graceMs: number): Promise<number> {
+    const beganMs = steadyNow();
+    await this.#blobs.finish(graceMs / 2);
+    const leftMs = graceMs - (steadyNow() - beganMs);
     await Promise.all([this.#members.withdraw(), this.#blobs.leave()]);
+    return leftMs;
   }
 
   describe(): ReplicaList {

@@ -82,6 +82,34 @@ it('the upstream sends what no tier has, and has then delivered the blob', async
   expect(delivered).toEqual(['hub']);
 });
 
+it.each([
+  ['ends', undefined],
+  ['breaks off', new SpandrelError('UPSTREAM_PROTOCOL', 'cut short')],
+])('a tier learns when the upstream is read, and when that %s', async (_how, error) => {
+  const upstream = new MemorySource(BYTES, {
+    beforePiece: () => {
+      if (error !== undefined) throw error;
+    },
+  });
+  const [tier, reads] = [EMPTY('peer'), { begun: 0, running: 0 }];
+  const upstreamRead = (): (() => void) => {
+    reads.begun++;
+    reads.running++;
+    return () => reads.running--;
+  };
+  await using store = await blobStore({ tiers: [Object.assign(tier, { upstreamRead })] });
+  const opening = store.openBlob(DIGEST, upstreamWith(upstream), { complete: true });
+  await opening.then(
+    async (handle) => {
+      await handle.completed().catch(() => undefined);
+      await handle[Symbol.asyncDispose]();
+    },
+    () => undefined,
+  );
+  expect(reads.begun).toBe(upstream.requests.length);
+  expect(reads.running).toBe(0);
+});
+
 it('a tier that breaks off is asked for the rest only, and the upstream for what it lacks then', async () => {
   const upstream = new MemorySource(BYTES);
   let left = 5;

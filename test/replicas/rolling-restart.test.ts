@@ -60,7 +60,8 @@ it('a replica that stops during a fill hands it over, and its own readers get th
   const digest = await registry.addBlob('app', Uint8Array.from(blob));
   const { promise: until, resolve: release } = Promise.withResolvers<void>();
   const environment = { SPANDREL_FILL_PARALLEL: '2', SPANDREL_SHUTDOWN_GRACE_MS: '30000' };
-  const replicas = await startReplicas(3, registry, redis, { environment, isFollower: true });
+  const options = { environment, isFollower: true, endsAtWork: true };
+  const replicas = await startReplicas(3, registry, redis, options);
   registry.faults.set([
     {
       match: ({ path, range = '' }) => path.endsWith(digest) && Number(/\d+/.exec(range)) >= SENT_BYTES,
@@ -79,4 +80,30 @@ it('a replica that stops during a fill hands it over, and its own readers get th
   await left;
   // Some requests were under way.
   expect(registry.requests.bytesSent).toBeLessThanOrEqual(1.4 * blob.byteLength);
+});
+
+it('a replica that stops does not wait for an upstream that hangs: the others take over', async () => {
+  const blob = randomBlob(8 * MIB, 4);
+  const digest = await registry.addBlob('app', Uint8Array.from(blob));
+  const { promise: until, resolve: release } = Promise.withResolvers<void>();
+  const environment = { SPANDREL_FILL_PARALLEL: '2', SPANDREL_SHUTDOWN_GRACE_MS: '1000' };
+  const options = { environment, isFollower: true, endsAtWork: true };
+  const [leaving, other] = (await startReplicas(2, registry, redis, options)) as [RunningApp, RunningApp];
+  let isHanging = true;
+  registry.faults.set([
+    {
+      match: ({ path, range = '' }) =>
+        isHanging && path.endsWith(digest) && Number(/\d+/.exec(range)) >= SENT_BYTES,
+      action: { kind: 'hold', until },
+    },
+  ]);
+  const pull = new BlobPull(leaving, digest);
+  await expect.poll(() => pull.receivedBytes, WAIT).toBe(SENT_BYTES);
+  const followed = new BlobPull(other, digest);
+  await expect.poll(() => followed.receivedBytes, WAIT).toBe(SENT_BYTES);
+  isHanging = false;
+  await leaving.drain();
+  await leaving[Symbol.asyncDispose]();
+  expect((await followed.bytes)?.equals(blob)).toBe(true);
+  release();
 });

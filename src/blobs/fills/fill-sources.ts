@@ -57,7 +57,24 @@ export class FillSources implements BlobSource {
         return response;
       }
     this.#sender = undefined;
-    return this.#repositories.fetch(range, signal, sizeBytes);
+    const ended = this.#noteUpstreamRead();
+    try {
+      const response = await this.#repositories.fetch(range, signal, sizeBytes);
+      return { ...response, body: untilEnd(response.body, ended) };
+    } catch (error) {
+      ended();
+      throw error;
+    }
+  }
+
+  /** @returns to be called once the reading has ended */
+  #noteUpstreamRead(): () => void {
+    const blob = this.#blob;
+    if (blob === undefined) return () => undefined;
+    const ends = this.#tiers.map((tier) => tier.upstreamRead?.(blob));
+    return () => {
+      for (const end of ends) end?.();
+    };
   }
 
   /** Tells the tiers that the fill is over. Only those that sent bytes can have sent wrong ones. */
@@ -65,6 +82,17 @@ export class FillSources implements BlobSource {
     if (this.#blob === undefined) return;
     for (const tier of this.#tiers)
       tier.ended(this.#blob, outcome === 'wrong' && !this.#senders.has(tier) ? 'failed' : outcome);
+  }
+}
+
+async function* untilEnd(
+  body: AsyncIterable<Buffer>,
+  ended: () => void,
+): AsyncGenerator<Buffer, void, undefined> {
+  try {
+    yield* body;
+  } finally {
+    ended();
   }
 }
 

@@ -33,6 +33,11 @@ export interface BlobTier {
     sizeBytes?: number,
   ): Promise<BlobResponse | undefined>;
   /**
+   * No tier sends what was requested: the upstream is read now.
+   * @returns to be called when this reading has ended. Must not throw, nor the returned function
+   */
+  upstreamRead?(blob: TierBlob): () => void;
+  /**
    * The fill is over. Called once after its last `fetch`. After `complete` the blob is in the store. Must not
    * throw.
    */

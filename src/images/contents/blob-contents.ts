@@ -10,7 +10,7 @@ import type { Layers } from '../lazy/layers.ts';
 import type { PullLog } from '../operations/pull-log.ts';
 import type { TarCoding } from '../proofs/tar-records.ts';
 import type { BlobRedirects } from './blob-redirects.ts';
-import { type Content, type ContentReader, noBytes } from './content.ts';
+import { type ByteStream, type Content, type ContentReader, noBytes } from './content.ts';
 import type { BootContents } from './boot-contents.ts';
 import type { TarContents } from './tar-contents.ts';
 
@@ -25,6 +25,8 @@ export interface BlobContentsDeps {
   readonly startWatch: StartWatch;
   /** Whether other replicas may have the blob from this one. */
   readonly servesReplicas: (target: Target, digest: Digest) => Promise<boolean>;
+  /** Called for each piece of a blob that another replica gets. */
+  readonly onSentToReplica: () => void;
 }
 
 /** The parts of a request for a blob that decide what it gets, and what it shows of the client. */
@@ -68,7 +70,10 @@ export class BlobContents {
       // It would wait for a fill that another replica runs, perhaps the one that asks.
       if (!(await this.#deps.servesReplicas(target, digest)))
         throw new SpandrelError('BLOB_UNKNOWN', 'this replica does not have the blob');
-      return this.#storedContent(target, digest, request).catch(denyReplica);
+      const content = await this.#storedContent(target, digest, request).catch(denyReplica);
+      if (content instanceof URL) return content;
+      const { onSentToReplica } = this.#deps;
+      return { ...content, read: (range) => noteEach(content.read(range), onSentToReplica) };
     }
     if (request.isMirrored && !layers.belongsInIndex(target, digest)) {
       configGate.note(client, digest, 'requested');
@@ -155,4 +160,11 @@ export class BlobContents {
 function denyReplica(error: unknown): never {
   if (!isSpandrelError(error, 'BLOB_UNKNOWN', 'NAME_UNKNOWN')) throw error;
   throw new SpandrelError('DENIED', 'the repository does not have the blob', { cause: error });
+}
+
+async function* noteEach(stream: ByteStream, note: () => void): ByteStream {
+  for await (const bytes of stream) {
+    note();
+    yield bytes;
+  }
 }
