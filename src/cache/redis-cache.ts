@@ -304,12 +304,21 @@ function openSingle(address: RedisAddress): Redis {
   });
 }
 
+/** Enough for a slot that has just moved. A node that is dead costs the commands for its slots little. */
+const FEW_RETRIES = {
+  maxRedirections: 4,
+  retryDelayOnFailover: 20,
+  retryDelayOnClusterDown: 0,
+  retryDelayOnTryAgain: 20,
+} as const;
+
 /** A cluster has no numbered databases. */
 function openCluster({ host, port, db: _db, ...ofEveryNode }: RedisAddress): Cluster {
   return new Cluster([{ host, port }], {
     redisOptions: { ...ofEveryNode, ...COMMON },
     enableOfflineQueue: false,
     clusterRetryStrategy: retryStrategy,
+    ...FEW_RETRIES,
     // Certificates name hosts; by default the library connects to addresses.
     dnsLookup: (address, callback) => callback(null, address),
   });

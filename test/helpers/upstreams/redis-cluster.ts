@@ -45,8 +45,11 @@ export class RedisCluster implements AsyncDisposable {
     return this.nodes[0]?.url ?? '';
   }
 
-  /** Moves the slot of `key`, with its keys, to another node. */
-  async moveSlot(key: string): Promise<void> {
+  /**
+   * Moves the slot of `key`, with its keys, to another node.
+   * @param between called when the key has moved and the slot has not
+   */
+  async moveSlot(key: string, between?: () => Promise<void>): Promise<void> {
     const slot = Number(/:(\d+)/.exec(await this.#first().command(`CLUSTER KEYSLOT ${key}`))?.[1]);
     const share = Math.ceil(SLOTS / this.nodes.length);
     const from = this.nodes[Math.floor(slot / share)] ?? this.#first();
@@ -55,6 +58,7 @@ export class RedisCluster implements AsyncDisposable {
     await to.command(`CLUSTER SETSLOT ${slot} IMPORTING ${fromId}`);
     await from.command(`CLUSTER SETSLOT ${slot} MIGRATING ${toId}`);
     await from.command(`MIGRATE 127.0.0.1 ${to.port} "" 0 5000 KEYS ${key}`);
+    await between?.();
     for (const node of [to, from, ...this.nodes]) await node.command(`CLUSTER SETSLOT ${slot} NODE ${toId}`);
   }
 
