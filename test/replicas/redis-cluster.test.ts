@@ -32,7 +32,7 @@ it('leases work in a Redis Cluster, while slots move and when a node dies', asyn
   }
 }, 30_000);
 
-it('notes are right while their slot moves, and a dead node takes only those with it that it had', async () => {
+it('notes are right while their slot moves, and a node that dies takes only its own with it', async () => {
   const cluster = cleanup.use(await RedisCluster.start());
   const options = { hasKey: false, cluster: true };
   const caches = [await openCache(cluster, options), await openCache(cluster, options)];

@@ -126,7 +126,7 @@ export class ImageJobs implements AsyncDisposable {
   /** Newest first. */
   async list(): Promise<ImageJobView[]> {
     const own = await Promise.all([...this.#jobs.values()].toReversed().map((job) => job.view()));
-    const others = await this.#deps.sharedJobs.listOthers();
+    const others = await this.#deps.sharedJobs.listOthers(new Set(this.#jobs.keys()));
     if (others.length === 0) return own;
     return [...own, ...others].toSorted((a, b) => (a.createdAt < b.createdAt ? 1 : -1));
   }

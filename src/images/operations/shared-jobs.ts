@@ -41,18 +41,20 @@ export class SharedJobs {
     await this.#notes.note(job.id, { job });
   }
 
-  /** @param ids the jobs of this replica, newest first */
+  /** @param ids the jobs of this process, newest first; those of earlier ones stay listed behind them */
   async noteList(ids: readonly string[]): Promise<void> {
     if (this.#replicas === undefined) return;
-    await this.#lists.note(this.#replicas.id, { ids: ids.slice(0, MAX_LISTED) });
+    const { id } = this.#replicas;
+    const all = new Set([...ids, ...(await this.#listOf(id))]);
+    await this.#lists.note(id, { ids: [...all].slice(0, MAX_LISTED) });
   }
 
-  /** The newest jobs of the other replicas that are alive. */
-  async listOthers(): Promise<ImageJobView[]> {
-    const { id: self, ids: all } = this.#replicas ?? { id: '', ids: [] };
-    const lists = all.filter((id) => id !== self).map((id) => this.#listOf(id));
-    const jobs = (await Promise.all(lists)).flat().map((id) => this.find(id));
-    return (await Promise.all(jobs)).filter((job) => job !== undefined);
+  /** The newest jobs of the replicas that are alive, without `own`, those of this process. */
+  async listOthers(own: ReadonlySet<string>): Promise<ImageJobView[]> {
+    const lists = (this.#replicas?.ids ?? []).map((id) => this.#listOf(id));
+    const ids = [...new Set((await Promise.all(lists)).flat())].filter((id) => !own.has(id));
+    const jobs = await Promise.all(ids.map((id) => this.find(id)));
+    return jobs.filter((job) => job !== undefined);
   }
 
   async #listOf(replica: string): Promise<string[]> {

@@ -64,3 +64,19 @@ it('jobs are not shared where anybody could write them, and nonsense is no job',
   await jobs.note(JOB);
   expect(await jobs.find('one')).toEqual(JOB);
 });
+
+it('a replica that restarts lists the jobs that it had, as failed if they ran, once each', async () => {
+  const replicas = { id: 'a', ids: ['a', 'b'] };
+  const before = new SharedJobs(redis, replicas);
+  await before.note(JOB);
+  await before.note({ ...JOB, id: 'old', state: 'done' });
+  await before.noteList(['one', 'old']);
+  await age(60_000);
+  const after = new SharedJobs(redis, replicas);
+  await after.note({ ...JOB, id: 'new' });
+  await after.noteList(['new']);
+  const states = async (own: string[]): Promise<string[]> =>
+    (await after.listOthers(new Set(own))).map(({ id, state }) => `${id} ${state}`);
+  expect(await states(['new'])).toEqual(['one failed', 'old done']);
+  expect(await states([])).toEqual(['new running', 'one failed', 'old done']);
+});
