@@ -49,6 +49,11 @@ export class Link implements AsyncDisposable {
     for (const socket of this.#sockets) socket.resume();
   }
 
+  /** All connections break. */
+  cut(): void {
+    for (const socket of this.#sockets) socket.resetAndDestroy();
+  }
+
   #accept(client: Socket): void {
     this.connections++;
     const { hostname = '', port = '' } = this.#target ?? {};
