@@ -124,6 +124,33 @@ describe('a proxy with a bucket', () => {
     expect(await second.metric('spandrel_served_bytes_total{source="s3"}')).toBe(PRIVATE_BLOB.byteLength);
   });
 
+  it('counts an old proof of the bucket while the upstream is away, and only then', async () => {
+    const { digest, name } = await addBlob();
+    const network = cleanup.use(await FaultProxy.start(registry.url));
+    const open = (): Promise<RunningApp> =>
+      start({ SPANDREL_STORAGE_S3_PREFIX: 'old/', SPANDREL_UPSTREAM_RETRIES: '0' }, {}, network);
+    const first = await open();
+    await pull(first, digest);
+    await expect.poll(() => bucket.names('old/blobs/')).toContain(`old/${name}`);
+    await first[Symbol.asyncDispose]();
+    const record = 'old/records/proofs/1/up/team/app';
+    const proofs = JSON.parse(String(await bucket.get(record))) as Record<string, number>;
+    const dayMs = 24 * 3_600_000;
+    expect(Object.keys(proofs)).toEqual([digest]);
+    await bucket.put(record, Buffer.from(JSON.stringify({ [digest]: Number(proofs[digest]) - dayMs })));
+
+    network.fault = () => ({ kind: 'reset' });
+    await pull(await open(), digest);
+    // The upstream has lost it meanwhile.
+    network.fault = ({ url = '' }) => (url.includes('/blobs/') ? { kind: 'status', status: 404 } : PASS);
+    const refused = await open();
+    expect((await requestBlob(refused, digest)).status).toBe(404);
+    await refused[Symbol.asyncDispose]();
+    await expect.poll(async () => String(await bucket.get(record))).toBe('{}');
+    network.fault = () => ({ kind: 'reset' });
+    expect((await requestBlob(await open(), digest)).status).toBe(502);
+  });
+
   it('never serves wrong bytes of the bucket: they are replaced by the right ones', async () => {
     const { digest, content, name } = await addBlob();
     await bucket.put(name, Buffer.from(content).fill(7, 1000, 2000));

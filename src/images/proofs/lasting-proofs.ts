@@ -49,6 +49,8 @@ const DELAYS: LastingProofsDelays = { firstMs: 3_000, againMs: 60_000 };
 const MAX_PROOFS = 2_000;
 /** Changes that wait, of all repositories. What is more is asked for again. */
 const MAX_WAITING = 50_000;
+/** However short the lifetime is, a repository costs a request a minute at most. */
+const LEAST_RENEWAL_MS = 60_000;
 const MAX_AGAIN = 2_000;
 const MAX_SEEN_BYTES = 16 * 2 ** 20;
 const PROOF_BYTES = 200;
@@ -113,7 +115,7 @@ export class LastingProofs implements Disposable {
 
   /** Renewals of younger proofs are written together with others only. */
   #isWorthWriting(known: number | undefined, atMs: number): boolean {
-    return known === undefined || atMs - known >= this.#deps.lifetimeMs / 2;
+    return known === undefined || atMs - known >= Math.max(this.#deps.lifetimeMs / 2, LEAST_RENEWAL_MS);
   }
 
   #add(repository: string, digest: string, change: Change): void {
