@@ -1,7 +1,7 @@
 import { arch } from 'node:os';
 import { parseArgs } from 'node:util';
 
-import type { Config } from '../config/config-keys.ts';
+import { type Config, environmentName } from '../config/config-keys.ts';
 import { escapeLines } from '../core/escape-controls.ts';
 import { containerPlatform, formatPlatform } from '../core/platform.ts';
 import type { CommandHelp, Flags } from './terminal/command-help.ts';
@@ -49,7 +49,9 @@ const FLAGS = {
   config: {
     type: 'string',
     value: 'FILE',
-    about: "the proxy's: addresses; checks certificates, disk, Redis, replicas, bucket and upstreams",
+    about:
+      "the proxy's: addresses; checks certificates, disk, Redis, replicas, bucket and upstreams (default: " +
+      'the environment, if it has SPANDREL_UPSTREAMS)',
   },
   'min-coverage': {
     type: 'string',
@@ -96,7 +98,7 @@ export async function doctor(args: string[]): Promise<number> {
   if (minCoverage !== undefined && image === undefined)
     throw new UsageError('--min-coverage: expected an image');
   const given =
-    values.config === undefined
+    values.config === undefined && process.env[environmentName('upstreams')] === undefined
       ? undefined
       : await readGivenConfig({ file: values.config, environment: process.env });
   const config = given?.config;
