@@ -45,6 +45,7 @@ import { Manifests } from './images/manifests/manifests.ts';
 import { Origins } from './images/proofs/origins.ts';
 import { PullLog } from './images/operations/pull-log.ts';
 import { PushedIndexes } from './images/lazy/pushed-indexes.ts';
+import { PushedLists } from './images/lazy/pushed-lists.ts';
 import { ZtocVerdicts } from './images/lazy/ztoc-verdicts.ts';
 import { Referrers } from './images/lazy/referrers.ts';
 import { SharedTags } from './images/manifests/shared-tags.ts';
@@ -112,8 +113,7 @@ export async function createApp(
 
   const redis = await openRedis(config, readNamedFile, events);
   if (redis !== undefined) opening.use(redis);
-  const replicaDeps = { opening, redis, readFile: readNamedFile, events };
-  const { replicas, peerAccess } = await createReplicas(config, replicaDeps);
+  const { replicas, peerAccess } = await createReplicas(config, { opening, redis, readNamedFile, events });
   const { shared, ...durable } = await createDurableTier(config, redis, { readNamedFile, events, logger });
 
   const upstreams = opening.use(
@@ -228,7 +228,7 @@ export async function createApp(
       pool: spanPool,
       limits: config.limits,
       verdicts: new ZtocVerdicts({ files: files.open('refusal'), shared }),
-      lasting: durable.lasting,
+      lists: new PushedLists({ redis, lasting: durable.lasting }),
       pauses,
       ...patient,
     }),

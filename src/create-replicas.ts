@@ -13,7 +13,7 @@ export interface CreateReplicasDeps {
   /** Disposes of the replicas. */
   readonly opening: AsyncDisposableStack;
   readonly redis: RedisCache | undefined;
-  readonly readFile: ReadFile;
+  readonly readNamedFile: ReadFile;
   readonly events: Events;
 }
 
@@ -28,13 +28,13 @@ export interface CreatedReplicas {
  */
 export async function createReplicas(
   { replica, cache, listen, upstreams = [] }: Pick<Config, 'replica' | 'cache' | 'listen' | 'upstreams'>,
-  { opening, redis, readFile, events }: CreateReplicasDeps,
+  { opening, redis, readNamedFile, events }: CreateReplicasDeps,
 ): Promise<CreatedReplicas> {
   const { url } = replica;
-  const token = await readReplicaToken(replica, readFile);
+  const token = await readReplicaToken(replica, readNamedFile);
   if (url === undefined || token === undefined || redis === undefined)
     return { replicas: undefined, peerAccess: undefined };
-  await readReplicaAuthority(replica, readFile);
+  await readReplicaAuthority(replica, readNamedFile);
   const prefixes = new Map(upstreams.map(({ name, repositoryPrefix }) => [name, repositoryPrefix]));
   const seal = new PeerSeal(token);
   const replicas = opening.use(
@@ -43,7 +43,7 @@ export async function createReplicas(
       seal,
       url,
       ttlSeconds: cache.redis.ttlSeconds,
-      connect: createPeerConnector(peerTlsOf({ replica, listen }), readFile),
+      connect: createPeerConnector(peerTlsOf({ replica, listen }), readNamedFile),
       requestedName: (upstream, repository) => withoutPrefix(repository, prefixes.get(upstream)),
       events,
     }),

@@ -34,11 +34,12 @@ export class RedisHealth {
   async watch<T>(command: () => Promise<T>, isPing: boolean): Promise<T> {
     const isMeasured = !this.#isMeasuring || isPing;
     this.#isMeasuring = true;
-    const startMs = performance.now();
+    const before = performance.eventLoopUtilization();
     try {
       const reply = await command();
       const isSmall = !(reply instanceof Uint8Array) || reply.byteLength <= SMALL_BYTES;
-      if (isMeasured && isSmall) this.#noteReply(performance.now() - startMs, isPing);
+      // Only the time that this process could not use: its own load is no slowness of Redis.
+      if (isMeasured && isSmall) this.#noteReply(performance.eventLoopUtilization(before).idle, isPing);
       return reply;
     } catch (error) {
       if (error instanceof Error && error.message === TIMED_OUT) this.#become('SILENT');
@@ -54,14 +55,14 @@ export class RedisHealth {
     this.#sickness = undefined;
   }
 
-  #noteReply(tookMs: number, isPing: boolean): void {
+  #noteReply(waitedMs: number, isPing: boolean): void {
     if (this.#sickness !== undefined) {
-      if (!isPing || tookMs > SLOW_MS / 2) return;
+      if (!isPing || waitedMs > SLOW_MS / 2) return;
       this.#meanMs = 0;
       this.#become(undefined);
       return;
     }
-    this.#meanMs += WEIGHT * (tookMs - this.#meanMs);
+    this.#meanMs += WEIGHT * (waitedMs - this.#meanMs);
     if (this.#meanMs > SLOW_MS) this.#become('SLOW');
   }
 

@@ -123,6 +123,19 @@ describe('replicas that share a Redis and a key', () => {
     expect(await second.metric('spandrel_index_builds_total{outcome="failed"}')).toBe(0);
   });
 
+  it('ask once a minute for all of them which indexes a publisher has pushed', async () => {
+    const [first, second] = [await startReplica(), await startReplica()];
+    const bytes = await read(first, 'manifests/latest');
+    expect(asked(/referrers/)).toHaveLength(1);
+    expect((await read(second, 'manifests/latest')).equals(bytes)).toBe(true);
+    await read(first, 'manifests/latest');
+    expect(asked(/referrers/)).toEqual([]);
+    await ageNotes(redis, '*pushed:1:*', 61_000);
+    for (const app of [second, first, second])
+      expect((await read(app, 'manifests/latest')).equals(bytes)).toBe(true);
+    expect(asked(/referrers/)).toHaveLength(1);
+  });
+
   it('describe the jobs of each other while they run and when they have ended', async () => {
     const [first, second] = [await startReplica(), await startReplica()];
     const body = JSON.stringify({ image: 'up/app:latest' });

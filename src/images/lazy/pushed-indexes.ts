@@ -4,7 +4,6 @@ import type { BlobReader } from '../../blobs/reads/blob-handle.ts';
 import type { BlobStore } from '../../blobs/blob-store.ts';
 import { readVerifiedBlob } from '../../blobs/read-verified-blob.ts';
 import { BoundedMap } from '../../cache/bounded-map.ts';
-import { type ByteCache, sealedOnly } from '../../cache/byte-cache.ts';
 import { Memo } from '../../cache/memo.ts';
 import type { RetryPauses } from '../../cache/passing-faults.ts';
 import type { Patience } from '../../cache/patience.ts';
@@ -13,7 +12,6 @@ import type { ManifestDocument } from '../../core/manifest-document.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
 import { type Digest, isDigest } from '../../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
-import { tryParseJson } from '../../core/json/try-parse-json.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
 import { mapBounded } from '../../core/work/map-bounded.ts';
 import { WorkQueue } from '../../core/work/work-queue.ts';
@@ -32,6 +30,7 @@ import { type ImageManifest, parseManifest, soundDescriptors } from '../document
 import type { Manifests } from '../manifests/manifests.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 import type * as spanTasks from '../../spans/span-worker.ts';
+import type { PushedLists } from './pushed-lists.ts';
 import type { ZtocVerdicts } from './ztoc-verdicts.ts';
 
 export interface PushedIndexesDeps {
@@ -45,8 +44,7 @@ export interface PushedIndexesDeps {
   readonly limits: LayerLimits;
   /** Results of comparing zTOCs with their layers. */
   readonly verdicts: ZtocVerdicts;
-  /** Outlives the replica. Read only if it is authentic. */
-  readonly lasting?: ByteCache | undefined;
+  readonly lists: PushedLists;
   /** Before an index that the upstream does not give in full is looked at again. */
   readonly pauses: RetryPauses;
   /** Bounds the wait for an upstream that is slow to list referrers again. */
@@ -63,12 +61,6 @@ interface Checked {
   readonly isFinal: boolean;
 }
 
-/** The last list from an upstream. */
-interface Listed {
-  readonly digests: readonly Digest[];
-  readonly atMs: number;
-}
-
 /** The index is wrong and stays so: its bytes match its digest. */
 const DAMAGE = ['INDEX_MALFORMED', 'INDEX_UNMOUNTABLE'] as const;
 /** Some part is not available now. */
@@ -82,15 +74,12 @@ const MISSING = [
   'UPSTREAM_CREDENTIALS_REFUSED',
 ] as const;
 
-const LIST_PREFIX = 'pushed:1:';
 const MAX_REMEMBERED = 10_000;
 /**
  * Per image: a publisher pushes one index, perhaps again with each release of the tool. Each may cost reading
  * all its zTOCs.
  */
 const MAX_CANDIDATES = 16;
-/** Publishers push an index some time after the image. */
-const LIST_AGE_MS = 60_000;
 /** Default limit if `limits.maxTocBytes` is not set; a zTOC has about a hundredth of its layer's size. */
 const DEFAULT_MAX_BYTES = 512 * 2 ** 20;
 /** Concurrent validations: each holds a zTOC in memory. Fair between repositories. */
@@ -108,7 +97,6 @@ export class PushedIndexes implements AsyncDisposable {
   readonly #deps: PushedIndexesDeps;
   readonly #checks: Memo<Checked>;
   readonly #turns = new WorkQueue({ maxRunning: MAX_CHECKS, maxWaiting: MAX_WAITING_CHECKS });
-  readonly #listed = new BoundedMap<Listed>({ maxEntries: MAX_REMEMBERED });
   readonly #lookUps: PatientFlight<readonly Digest[]>;
   readonly #known = new BoundedMap<{ readonly v1?: Digest; readonly v2?: Digest }>({
     maxEntries: MAX_REMEMBERED,
@@ -175,29 +163,21 @@ export class PushedIndexes implements AsyncDisposable {
     signal?: AbortSignal,
   ): Promise<readonly Digest[]> {
     const key = `${targetKey(target)} ${manifest.digest}`;
+    const { lists } = this.#deps;
+    const { fresh } = await lists.look(key);
+    if (fresh !== undefined) return fresh;
     const work = async (closing: AbortSignal): Promise<readonly Digest[]> => {
-      const digests = await this.#lookUp(target, manifest, closing);
-      this.#listed.set(key, { digests, atMs: performance.now() });
-      void this.#deps.lasting?.set(LIST_PREFIX + key, Buffer.from(JSON.stringify(digests)));
-      return digests;
+      const look = await lists.look(key);
+      return look.fresh ?? lists.note(key, await this.#lookUp(target, manifest, closing), look.askedUs);
     };
-    const last = this.#listed.get(key) ?? (await this.#recall(key));
+    const last = await lists.last(key);
     if (last === undefined) return this.#lookUps.run(key, work, signal);
-    if (performance.now() - last.atMs < LIST_AGE_MS) return last.digests;
     try {
-      return (await this.#lookUps.runPatiently(key, target.client.name, work, signal)) ?? last.digests;
+      return (await this.#lookUps.runPatiently(key, target.client.name, work, signal)) ?? last;
     } catch (error) {
       if (!isUpstreamAway(error) && !isBrokenTransfer(error)) throw error;
-      return last.digests;
+      return last;
     }
-  }
-
-  /** What the upstream listed to an earlier replica: it counts while the upstream does not respond. */
-  async #recall(key: string): Promise<Listed | undefined> {
-    const hit = await sealedOnly(this.#deps.lasting)?.get(LIST_PREFIX + key);
-    const digests = hit && tryParseJson(Buffer.from(hit.bytes).toString());
-    if (!Array.isArray(digests)) return undefined;
-    return { digests: digests.filter((digest) => isDigest(String(digest))) as Digest[], atMs: -Infinity };
   }
 
   /** The SOCI v2 index that a manifest names, then the v1 indexes that refer to it. */
