@@ -66,6 +66,18 @@ it('doctor --config says that no replica is running, and that some have another 
   ]);
 });
 
+it.each([
+  ['http://8.8.8.8:5000', true],
+  ['http://[2606:4700::1111]:5000', true],
+  ['https://8.8.8.8:5000', false],
+  ['http://192.168.1.7:5000', false],
+  ['http://replica.example.com:5000', false],
+])('doctor --config notes whether others could read what replicas send: %s, %s', async (url, isReadable) => {
+  const findings = await check({ SPANDREL_REPLICA_URL: url });
+  const noted = findings.filter((line) => line.startsWith('note replica.url is plain HTTP at a public'));
+  expect(noted.length > 0).toBe(isReadable);
+});
+
 it('/readyz of a running replica warns of others with another token, and stays 200', async () => {
   const environment = { SPANDREL_REPLICA_TOKEN: makeSecret('token of another group of replicas') };
   const [first] = await startReplicas(1, UPSTREAM, redis);

@@ -1,3 +1,5 @@
+import { isIP } from 'node:net';
+
 import type { RedisCache } from '../../../cache/redis-cache.ts';
 import { readReplicaToken } from '../../../cache/read-replica-token.ts';
 import type { ReadFile } from '../../../config/config-files.ts';
@@ -8,6 +10,7 @@ import { PeerSeal } from '../../../replicas/peer-seal.ts';
 import { type SurveyedReplica, surveyReplicas } from '../../../replicas/survey-replicas.ts';
 import { Events } from '../../../telemetry/events.ts';
 import { silentLogger } from '../../../telemetry/logger.ts';
+import { kindOf } from '../../../upstream/address-kind.ts';
 import type { Report } from '../finding.ts';
 
 const PROBLEMS: Readonly<
@@ -37,6 +40,11 @@ export async function checkReplicas(
   const { replica, upstreams = [] } = config;
   const [upstream] = upstreams;
   if (replica.url === undefined || upstream === undefined) return;
+  if (isReadableOnTheWay(new URL(replica.url)))
+    report.note(
+      'replica.url is plain HTTP at a public address: what replicas send each other can be read on the way',
+      'give the registry listener a certificate (listen.tls), and begin replica.url with https://',
+    );
   try {
     const token = await readReplicaToken(replica, read);
     if (token === undefined) return;
@@ -62,4 +70,10 @@ export async function checkReplicas(
     // The files of the token and the authority have findings of their own.
     if (!isSpandrelError(error, 'CONFIG_INVALID')) throw error;
   }
+}
+
+/** Only of addresses: what a name stands for depends on who asks. */
+function isReadableOnTheWay({ protocol, hostname }: URL): boolean {
+  const address = hostname.replace(/^\[(.*)\]$/, '$1');
+  return protocol === 'http:' && isIP(address) !== 0 && kindOf(address) === 'public';
 }
