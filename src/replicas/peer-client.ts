@@ -41,8 +41,8 @@ export interface PeerRequest {
  */
 export type PeerRefusal = 'unreachable' | 'silent' | 'absent' | 'denied' | 'refused' | 'invalid';
 
-/** To each replica; more requests wait. */
-const MAX_CONNECTIONS = 32;
+/** To each replica. More requests would wait for bodies that are slow, and pass for unanswered. */
+const MAX_CONNECTIONS = 512;
 const KEEP_ALIVE_MS = 30_000;
 const MAX_HEAD_BYTES = 16 * 1024;
 /** A rest of a response within these limits is read, which keeps the connection. */

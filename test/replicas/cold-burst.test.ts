@@ -2,6 +2,7 @@ import { beforeEach, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { cleanup } from '../helpers/cleanup.ts';
+import { BlobPull } from '../helpers/clients/blob-pull.ts';
 import { randomBlob } from '../helpers/layers/random-blob.ts';
 import { startReplicas } from '../helpers/replica-set.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
@@ -60,6 +61,30 @@ it('a replica without a blob gets it from one that has it, as no pull and no sta
   const requests = 'spandrel_http_requests_total{route="replica",method="GET",status="206"}';
   expect(await first.metric(requests)).toBeGreaterThan(0);
   expect(await first.metric('spandrel_http_requests_total{route="blob",method="GET",status="206"}')).toBe(0);
+});
+
+it('blobs that another replica waits for hold up none that it has', async () => {
+  const [first, second] = (await startReplicas(2, registry, redis)) as [RunningApp, RunningApp];
+  const MIB = 2 ** 20;
+  const sizes = Array.from({ length: 18 }, () => 3 * MIB);
+  const [there, ...slow] = (await addBlobs(MIB, ...sizes)) as [Buffer, ...Buffer[]];
+  expect(await pull(first, there)).toBe('right from fill');
+  const { promise: until, resolve: release } = Promise.withResolvers<void>();
+  // The first of three ranges of each blob arrives. The others keep connections between the replicas busy.
+  registry.faults.set([
+    { match: ({ range = '' }) => Number(/\d+/.exec(range)) >= MIB, action: { kind: 'hold', until } },
+  ]);
+  const pulls: BlobPull[] = [];
+  for (const app of [first, second]) {
+    const begun = slow.map((blob) => new BlobPull(app, digestOf(blob)));
+    for (const started of begun) await expect.poll(() => started.receivedBytes, WAIT).toBe(MIB);
+    pulls.push(...begun);
+  }
+  expect(await pull(second, there)).toBe('right from peer');
+  release();
+  for (const { bytes } of pulls) expect((await bytes)?.byteLength).toBe(3 * MIB);
+  const bytes = MIB + 3 * MIB * slow.length;
+  expect(registry.requests.bytesSent / bytes).toBeLessThanOrEqual(1.01);
 });
 
 it('a replica that has lost a blob is asked once, and another fetches it', async () => {
