@@ -334,7 +334,7 @@ export async function createApp(
     ...contents,
     layers,
     catalog: new Catalog(upstreams, new ServedRepositories(table)),
-    referrers: new Referrers({ manifests, indexer, pushed, policies, logger }),
+    referrers: opening.use(new Referrers({ manifests, indexer, pushed, policies, ...patient })),
     imageStarts: new ImageStarts({ ...shown, recentStarts, profiles: learned }),
     imageFiles: new ImageFiles({ ...shown, contents: contents.layerContents, indexes, trees }),
     imageOverview: new ImageOverview({ ...imageParts, ...lazyParts, ...shown, pullLog }),

@@ -32,7 +32,7 @@ let bucket: MotoBucket;
 let upstream: ImageUpstream;
 let network: FaultProxy;
 let originals: ReadonlyMap<string, Digest>;
-let answers: unknown;
+let answers: Readonly<Record<string, unknown>>;
 
 beforeAll(async () => {
   bucket = cleanup.use(await MotoBucket.start());
@@ -81,6 +81,8 @@ interface Replica {
   readonly environment?: Readonly<Record<string, string>>;
   readonly profiles?: GivenProfiles;
   readonly root?: string;
+  /** Requests to the upstream may hang in the end. */
+  readonly endsAtWork?: boolean;
   /** In the bucket; `undefined` if there is no bucket. */
   readonly prefix: string | undefined;
 }
@@ -109,9 +111,10 @@ function startReplica({ environment, profiles, prefix, ...options }: Replica): P
 }
 
 /** What nodes get of each image: tag, manifests, config, layers, zTOCs, a part of a file. */
-async function pullAll(app: RunningApp): Promise<unknown> {
+async function pullAll(app: RunningApp, forms = Object.keys(FORMS)): Promise<Record<string, unknown>> {
   const seen: Record<string, unknown> = {};
-  for (const [form, original] of originals) {
+  for (const form of forms) {
+    const original = originals.get(form) ?? '';
     const repository = `team/${form}`;
     const isMirrored = form === 'mirror';
     const image = await pullWhole(app, repository, 'latest', isMirrored);
@@ -169,6 +172,12 @@ describe('a new replica with an empty disk and the same bucket', () => {
       expect(await replica.metric('spandrel_index_builds_total{outcome="indexed"}')).toBe(0);
     },
   );
+
+  it('serves one also while the upstream hangs', async () => {
+    network.fault = () => ({ kind: 'stall' });
+    const replica = await startReplica({ prefix: PREFIX, endsAtWork: true });
+    expect(await pullAll(replica, ['lean'])).toEqual({ lean: answers['lean'] });
+  });
 
   it('serves them also while the upstream is away', async () => {
     network.fault = () => ({ kind: 'reset' });

@@ -60,7 +60,9 @@ export class StoreGate {
     this.#events.durable.failed(op, fault.outcome, fault.words);
     // A store that refuses one object responds.
     this.#change(() => {
-      if (fault.isOfStore) this.#breaker.fail(this.#now(), fault.words);
+      // Writes wait in a queue, which slows down by itself: clients go on reading.
+      if (fault.outcome === 'throttled' && op !== 'get') this.#breaker.leave('probe');
+      else if (fault.isOfStore) this.#breaker.fail(this.#now(), fault.words);
       else this.#breaker.succeed();
     });
     return fault;

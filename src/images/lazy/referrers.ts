@@ -1,10 +1,13 @@
 import { BoundedMap } from '../../cache/bounded-map.ts';
+import type { Patience } from '../../cache/patience.ts';
+import { PatientFlight } from '../../cache/patient-flight.ts';
 import { SNAPSHOTTER_LOOKUP_MS } from '../../core/client-quirks.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
 import { TimeLimit } from '../../core/work/time-limit.ts';
+import type { Events } from '../../telemetry/events.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import { isBrokenTransfer, isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
 import type { IndexPolicies } from './index-policy.ts';
@@ -18,6 +21,9 @@ export interface ReferrersDeps {
   readonly indexer: SociIndexer;
   readonly pushed: PushedIndexes;
   readonly policies: IndexPolicies;
+  /** Bounds the wait for an upstream that is slow to list, where an older list or our own index will do. */
+  readonly patience: Patience;
+  readonly events: Events;
   readonly logger: Logger;
 }
 
@@ -44,15 +50,18 @@ export interface ReferrersPage {
 }
 
 /** Referrers of a manifest: those of the upstream, and our SOCI v1 index. */
-export class Referrers {
+export class Referrers implements AsyncDisposable {
   readonly #deps: ReferrersDeps;
   readonly #lists = new BoundedMap<LastList>({
     maxBytes: MAX_LISTS_BYTES,
     sizeOf: ({ sizeBytes }) => sizeBytes,
   });
 
+  readonly #flights: PatientFlight<readonly Descriptor[]>;
+
   constructor(deps: ReferrersDeps) {
     this.#deps = deps;
+    this.#flights = new PatientFlight('referrers', deps.events, deps.patience);
   }
 
   /**
@@ -73,7 +82,8 @@ export class Referrers {
   }
 
   /**
-   * All referrers, or those of the given artifact types. If the upstream fails, those that it listed last.
+   * All referrers, or those of the given artifact types. If the upstream fails or hangs, those that it listed
+   * last.
    * @throws SpandrelError UPSTREAM_* if it fails and has listed none yet; INDEX_PENDING if only a SOCI index
    * is requested and its build takes longer than the client may wait
    */
@@ -87,7 +97,7 @@ export class Referrers {
       artifactTypes.length > 0 && artifactTypes.every((type) => type === MEDIA_TYPES.sociIndexV1);
     const isWanted = ({ artifactType = '' }: Pick<Descriptor, 'artifactType'>): boolean =>
       artifactTypes.length === 0 || artifactTypes.includes(artifactType);
-    const listed = await this.#listUpstream(target, digest, signal);
+    const listed = await this.#listUpstream(target, digest, isSociLookup, signal);
     if (isSpandrelError(listed) && !isSociLookup) throw listed;
     const known = isSpandrelError(listed) ? [] : listed;
     if (!isWanted({ artifactType: MEDIA_TYPES.sociIndexV1 })) return known.filter(isWanted);
@@ -116,26 +126,44 @@ export class Referrers {
     return own === undefined ? [] : [own];
   }
 
-  /** What the upstream lists, or listed last if it fails now; its error if it has listed nothing yet. */
+  /**
+   * What the upstream lists, or listed last if it does not respond now; its error if it has listed nothing
+   * yet.
+   * @param canDoWithout an error is as good as a list: no need to wait for a slow upstream
+   */
   async #listUpstream(
     target: Target,
     digest: Digest,
+    canDoWithout: boolean,
     signal: AbortSignal,
   ): Promise<readonly Descriptor[] | SpandrelError> {
     const key = `${targetKey(target)}@${digest}`;
-    try {
-      const descriptors = await target.client.listReferrers(target.repository, digest, signal);
+    const { name } = target.client;
+    const work = async (closing: AbortSignal): Promise<readonly Descriptor[]> => {
+      const descriptors = await target.client.listReferrers(target.repository, digest, closing);
       this.#lists.set(key, { descriptors, sizeBytes: estimateBytes(descriptors) });
       return descriptors;
+    };
+    const last = this.#lists.get(key)?.descriptors;
+    try {
+      if (last === undefined && !canDoWithout) return await this.#flights.run(key, work, signal);
+      const found = await this.#flights.runPatiently(key, name, work, signal);
+      return (
+        found ?? last ?? new SpandrelError('UPSTREAM_TIMEOUT', `upstream ${name} is slow to list referrers`)
+      );
     } catch (error) {
       if (!isBrokenTransfer(error) && !isUpstreamAway(error)) throw error;
-      const last = this.#lists.get(key);
       this.#deps.logger.warn(
-        { upstream: target.client.name, digest, code: error.code, isKnown: last !== undefined },
+        { upstream: name, digest, code: error.code, isKnown: last !== undefined },
         'the upstream fails to list referrers',
       );
-      return last?.descriptors ?? error;
+      return last ?? error;
     }
+  }
+
+  /** Ends requests that continue in the background. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#flights[Symbol.asyncDispose]();
   }
 
   async #own(

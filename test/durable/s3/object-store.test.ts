@@ -308,6 +308,20 @@ it('a store that fails is left alone, and probed after a while', async () => {
   vi.restoreAllMocks();
 });
 
+it('a store that throttles writes is read all the same', async () => {
+  const writes = { connectMs: 5_000, requestMs: 10_000, retries: 0 };
+  const store = await openS3({ circuit: { failures: 2, openMs: 1_000_000 }, writes });
+  await bucket.put('read-while', Buffer.from('content'));
+  faults.fault = ({ method }) =>
+    method === 'PUT' ? { kind: 'status', status: 503, code: 'SlowDown' } : PASS;
+  for (let write = 0; write < 5; write++)
+    await expect(store.write('throttled', new Uint8Array(1), { ifAbsent: true }, never)).rejects.toSatisfy(
+      (error) => isSpandrelError(error, 'UPSTREAM_THROTTLED'),
+    );
+  expect(store.gate.isOpen).toBe(false);
+  expect((await store.read('read-while', 100, never))?.bytes.toString()).toBe('content');
+});
+
 it('the SDK signs the hash that it is given, and computes none', async () => {
   const store = await openS3();
   const seen: unknown[] = [];

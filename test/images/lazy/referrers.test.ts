@@ -1,10 +1,13 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 
+import { Patience } from '../../../src/cache/patience.ts';
 import { digestOf } from '../../../src/core/digest.ts';
 import { SpandrelError } from '../../../src/core/errors.ts';
 import { waitFor } from '../../../src/core/wait-for.ts';
 import { Referrers, type ReferrersDeps } from '../../../src/images/lazy/referrers.ts';
+import { Events } from '../../../src/telemetry/events.ts';
 import type { Target } from '../../../src/upstream/target.ts';
+import { collectingLogger } from '../../helpers/collected-output.ts';
 
 const HOLD_MS = 1000;
 
@@ -18,6 +21,8 @@ function list(signal: AbortSignal): Promise<unknown> {
     manifests: { get: () => Promise.resolve({ manifest: {} }) },
     indexer: { sociIndex: (...args: [Target, object, string, AbortSignal]) => waitFor(never, args[3]) },
     policies: { of: () => ({ v1: true, holdMs: HOLD_MS }) },
+    patience: new Patience(HOLD_MS),
+    events: new Events(collectingLogger()),
   } as unknown as ReferrersDeps;
   const client = {
     name: 'up',
