@@ -20,6 +20,8 @@ const MIB = 2 ** 20;
 const BLOB_BYTES = 8 * MIB;
 /** The registry sends this much of a blob at once. */
 const SENT_BYTES = 4 * MIB;
+/** Responses that have begun end whole, and tags wait for indexes, on a busy machine too. */
+const PATIENT = { SPANDREL_SHUTDOWN_GRACE_MS: '30000', SPANDREL_INDEX_HOLD_MS: '50000' };
 const WAIT = { timeout: 30_000, interval: 20 };
 
 let redis: RedisServer;
@@ -62,6 +64,7 @@ describe('a replica that is told to stop', () => {
     const app = await serveWith(registry, {
       environment: {
         ...replicaEnvironment(redis),
+        ...PATIENT,
         SPANDREL_STORAGE_S3_BUCKET: bucket.name,
         SPANDREL_STORAGE_S3_ENDPOINT: faults.url,
         AWS_ACCESS_KEY_ID: 'test',
@@ -88,7 +91,11 @@ describe('a replica that is told to stop', () => {
       gzipLayer(tarArchive({ [`file-${seed}`]: Uint8Array.from(randomBlob(BLOB_BYTES, seed)) })),
     );
     const digests = await upstream.addImage('app', layers);
-    const environment = { SPANDREL_INDEX_MIN_LAYER_BYTES: '0', SPANDREL_INDEX_V2_FORM: 'lean' };
+    const environment = {
+      ...PATIENT,
+      SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
+      SPANDREL_INDEX_V2_FORM: 'lean',
+    };
     const replicas = await startReplicas(3, upstream, redis, { environment, isFollower: true });
     const { promise: until, resolve: release } = Promise.withResolvers<void>();
     upstream.registry.faults.set([
