@@ -213,6 +213,15 @@ export const cidr: ValueKind<string> = kind('a network like 10.0.0.0/8 or fd00::
   return (isIPv4(address) && bits <= 32) || (isIPv6(address) && bits <= 128) ? raw : undefined;
 });
 
+const BUCKET = /^(?:[A-Za-z0-9._-]{1,255}|arn:[A-Za-z0-9:._/-]{1,2048})$/;
+
+/** The name of a bucket, or the ARN of an access point. */
+export const bucketName: ValueKind<string> = kind(
+  'the name of a bucket, without s3:// and path, or the ARN of an access point',
+  { type: 'string', pattern: BUCKET.source },
+  (raw) => (typeof raw === 'string' && BUCKET.test(raw) ? raw : undefined),
+);
+
 /** A prefix of names of objects; ends with a slash. */
 export const objectPrefix: ValueKind<string> = kind(
   'a prefix like spandrel/ of letters, digits and . _ - /',

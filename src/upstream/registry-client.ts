@@ -76,7 +76,7 @@ export class RegistryClient implements AsyncDisposable {
   readonly #repositoryPrefix: string | undefined;
   readonly #api: RegistryApi;
   readonly #sizes: BlobSizes;
-  readonly #known = { locations: new BlobLocations(), measured: new MeasuredBlobs() };
+  readonly #known;
   readonly #maxManifestBytes: number;
   readonly #patience: { readonly retries: number; readonly pause: Pause };
   readonly #lists = new WorkQueue(LISTS);
@@ -122,6 +122,7 @@ export class RegistryClient implements AsyncDisposable {
       now,
     });
     this.#sizes = new BlobSizes(this.#api);
+    this.#known = { locations: new BlobLocations(), measured: new MeasuredBlobs(), sizes: this.#sizes };
   }
 
   /**

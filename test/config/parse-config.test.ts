@@ -163,6 +163,8 @@ describe('parseConfig', () => {
     ['replica: {token: ""}', 'replica.token'],
     ['storage: {s3: {region: eu-west-1}}', 'storage.s3.region: needs storage.s3.bucket'],
     ['storage: {s3: {forcePathStyle: false}}', 'storage.s3.forcePathStyle: needs storage.s3.bucket'],
+    ['storage: {s3: {bucket: "s3://b"}}', 'storage.s3.bucket: expected the name of a bucket'],
+    ['storage: {s3: {bucket: b/path}}', 'storage.s3.bucket: expected the name of a bucket'],
     ['storage: {s3: {bucket: b, prefix: /a}}', 'storage.s3.prefix: expected a prefix like spandrel/'],
     ['storage: {s3: {bucket: b, endpoint: "http://user@host"}}', 'storage.s3.endpoint: expected a URL like'],
     ['cache: {redis: {key: 0123456789abcdef}}', 'needs cache.redis.url or storage.s3.bucket'],

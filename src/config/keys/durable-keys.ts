@@ -1,10 +1,10 @@
 import { key, optional } from './config-key.ts';
-import { choice, flag, httpOrigin, objectPrefix, sizeOrOff, text } from '../value-kinds.ts';
+import { bucketName, choice, flag, httpOrigin, objectPrefix, sizeOrOff, text } from '../value-kinds.ts';
 
 /** The rows of the configuration table about the durable tier. */
 export const DURABLE_KEYS = {
   'storage.s3.bucket': optional(
-    text,
+    bucketName,
     'bucket of the durable tier, on Amazon S3 or any store with its API: replicas share it, and it ' +
       'outlives their disks. Credentials come from the AWS SDK (environment, web identity, container, ' +
       'instance)',

@@ -55,6 +55,18 @@ export class BlobSizes {
     return totalBytes;
   }
 
+  /** What HEAD alone says; `undefined` if that is nothing, or if it fails. */
+  async tellSize(repository: string, digest: Digest, signal: AbortSignal): Promise<number | undefined> {
+    if (this.#goodFor !== 'all') return undefined;
+    try {
+      const head = await this.#askHead(repository, digest, signal);
+      return head.status === 200 ? lengthOf(head, digest) : undefined;
+    } catch (error) {
+      if (!isSpandrelError(error) || signal.aborted) throw error;
+      return undefined;
+    }
+  }
+
   /** Resolves if the repository has the blob. @throws as {@link RegistryClient.statBlob} */
   async assertExists(repository: string, digest: Digest, signal: AbortSignal | undefined): Promise<void> {
     const head = this.#goodFor === 'nothing' ? undefined : await this.#askHead(repository, digest, signal);

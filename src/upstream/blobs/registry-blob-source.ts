@@ -3,6 +3,7 @@ import { rangeLength } from '../../core/byte-range.ts';
 import type { Digest } from '../../core/digest.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import type { BlobLocations } from './blob-locations.ts';
+import type { BlobSizes } from './blob-sizes.ts';
 import type { BlobResponse, BlobSource } from '../../core/sources/blob-source.ts';
 import { type BlobPart, planBlobPart } from './blob-part.ts';
 import { formatRange, parseContentRange, parseUnsatisfiedRange } from './content-range.ts';
@@ -27,6 +28,7 @@ export class RegistryBlobSource implements BlobSource {
   readonly #api: RegistryApi;
   readonly #locations: BlobLocations;
   readonly #measured: MeasuredBlobs;
+  readonly #sizes: Pick<BlobSizes, 'tellSize'>;
   readonly #repository: string;
   readonly #digest: Digest;
   readonly repositoryKey: string;
@@ -34,13 +36,18 @@ export class RegistryBlobSource implements BlobSource {
 
   constructor(
     api: RegistryApi,
-    known: { readonly locations: BlobLocations; readonly measured: MeasuredBlobs },
+    known: {
+      readonly locations: BlobLocations;
+      readonly measured: MeasuredBlobs;
+      readonly sizes: Pick<BlobSizes, 'tellSize'>;
+    },
     repository: string,
     digest: Digest,
   ) {
     this.#api = api;
     this.#locations = known.locations;
     this.#measured = known.measured;
+    this.#sizes = known.sizes;
     this.#repository = repository;
     this.#digest = digest;
     this.repositoryKey = `${api.upstream}/${repository}`;
@@ -50,11 +57,11 @@ export class RegistryBlobSource implements BlobSource {
   async fetch(range: ByteRange | undefined, signal: AbortSignal, sizeBytes?: number): Promise<BlobResponse> {
     if (range !== undefined) {
       const response = await this.#ask(range, signal);
-      const found = await this.#ending(response, () => this.#readRange(response, range, sizeBytes));
+      const found = await this.#ending(response, () => this.#readRange(response, range, signal, sizeBytes));
       if (found !== undefined) return found;
     }
     const response = await this.#ask(undefined, signal);
-    const whole = await this.#ending(response, () => this.#readWhole(response, sizeBytes));
+    const whole = await this.#ending(response, () => this.#readWhole(response, signal, sizeBytes));
     // `undefined` means that the blob has been measured: request it again.
     return whole ?? this.fetch(undefined, signal, sizeBytes);
   }
@@ -114,10 +121,11 @@ export class RegistryBlobSource implements BlobSource {
   async #readRange(
     response: ApiResponse,
     asked: ByteRange,
+    signal: AbortSignal,
     sizeBytes: number | undefined,
   ): Promise<BlobResponse | undefined> {
     const { status, headers, body } = response;
-    if (status === 200) return this.#readWhole(response, sizeBytes);
+    if (status === 200) return this.#readWhole(response, signal, sizeBytes);
     if (status === 416 && parseUnsatisfiedRange(headers['content-range']) === 0) {
       // An empty blob has no satisfiable range: RFC 9110, section 14.1.2.
       body.destroy();
@@ -134,23 +142,33 @@ export class RegistryBlobSource implements BlobSource {
   }
 
   /** `undefined` if the blob had to be measured. */
-  async #readWhole(response: ApiResponse, sizeBytes: number | undefined): Promise<BlobResponse | undefined> {
+  async #readWhole(
+    response: ApiResponse,
+    signal: AbortSignal,
+    sizeBytes: number | undefined,
+  ): Promise<BlobResponse | undefined> {
     const { status, headers } = response;
     const isAll = status === 206 && parseContentRange(headers['content-range'])?.range.start === 0;
     if (status === 206 && !isAll) throw this.#wrong('a part that was not requested');
     if (status === 416) throw this.#wrong('416, though no range was requested');
     if (status !== 200 && !isAll) throw await readFailure(this.#api.upstream, response, 'BLOB_UNKNOWN');
     const [{ upstream }, knownBytes] = [this.#api, sizeBytes ?? this.#measuredBytes];
-    const { totalBytes, body } = await openWholeBlob(response, {
-      upstream,
-      digest: this.#digest,
-      knownBytes,
-    });
+    const { body, ...sent } = await openWholeBlob(response, { upstream, digest: this.#digest, knownBytes });
+    const totalBytes = sent.totalBytes ?? (await this.#tellBytes(signal));
     if (totalBytes === undefined) {
       await this.#measure(body);
       return undefined;
     }
     return { range: { start: 0, end: totalBytes }, totalBytes, body: this.#exactly(body, totalBytes) };
+  }
+
+  /** The body waits meanwhile: to measure it would cost the upstream all of it once more. */
+  async #tellBytes(signal: AbortSignal): Promise<number | undefined> {
+    const [repository, digest] = [this.#repository, this.#digest];
+    if (!this.#measured.trustsHead(repository, digest)) return undefined;
+    const bytes = await this.#sizes.tellSize(repository, digest, signal);
+    if (bytes !== undefined) this.#measured.set(repository, digest, bytes);
+    return bytes;
   }
 
   get #measuredBytes(): number | undefined {
