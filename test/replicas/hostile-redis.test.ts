@@ -1,25 +1,30 @@
 import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
 
 import { Secret } from '../../src/core/secret.ts';
+import { HeldLease } from '../../src/replicas/held-lease.ts';
 import type { LeaseState } from '../../src/replicas/leases.ts';
 import { encodeMember, memberId } from '../../src/replicas/member.ts';
 import { PeerSeal } from '../../src/replicas/peer-seal.ts';
 import { Events } from '../../src/telemetry/events.ts';
 import { cleanup } from '../helpers/cleanup.ts';
+import { BlobPull } from '../helpers/clients/blob-pull.ts';
+import { randomBlob } from '../helpers/layers/random-blob.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { connectReplica, LEASE_PREFIX, type LeaseReplica, leasesOf } from '../helpers/lease-replica.ts';
 import { MEMBERS_KEY, openMembers, seenUrls } from '../helpers/open-members.ts';
-import { REPLICA_TOKEN } from '../helpers/replica-set.ts';
+import { REPLICA_TOKEN, startReplicas } from '../helpers/replica-set.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 import { RedisServer } from '../helpers/upstreams/redis-server.ts';
+import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 
 const NAME = 'blob:up:sha256:1';
 const KEY = LEASE_PREFIX + NAME;
 const WAIT = { timeout: 20_000, interval: 50 };
 const [FIRST, SECOND] = ['http://10.0.0.1:5000', 'http://10.0.0.2:5000'];
 const SEED = 20_261_129;
-const ROUNDS = 150;
+const ROUNDS = 100;
 
 let redis: RedisServer;
 let random: () => number;
@@ -171,6 +176,55 @@ describe('who can write to Redis and has no token', () => {
     }
     expect(events.replicas.conditions).toEqual([]);
   });
+});
+
+it('who spoils what replicas write, all the time, costs bytes at most: each fetches for itself', async () => {
+  const registry = cleanup.use(await ScriptedRegistry.start());
+  const replicas = await startReplicas(3, registry, redis);
+  const blobs = await Promise.all(
+    Array.from({ length: 4 }, async (_, place) => {
+      const blob = randomBlob(2_500_000, place);
+      return { blob, digest: await registry.addBlob('app', Uint8Array.from(blob)) };
+    }),
+  );
+  let isOver = false;
+  let spoiled = 0;
+  const spoiling = (async (): Promise<void> => {
+    while (!isOver) {
+      const reply = await redis.command('KEYS spandrel:1:*');
+      const keys = reply.split('\r\n').filter((line) => line.startsWith('spandrel:1:'));
+      for (const key of keys) {
+        await spoil(key, ['fence', 'worker', 'beat', 'holders', ...replicas.map(({ url }) => memberId(url))]);
+        spoiled++;
+      }
+    }
+  })();
+  registry.requests.clear();
+  const pulls = blobs.flatMap(({ blob, digest }) =>
+    replicas.map(async (app) => (await new BlobPull(app, digest).bytes)?.equals(blob)),
+  );
+  for (const isRight of await Promise.all(pulls)) expect(isRight).toBe(true);
+  isOver = true;
+  await spoiling;
+  expect(spoiled).toBeGreaterThan(0);
+  const bytes = blobs.reduce((sum, { blob }) => sum + blob.byteLength, 0);
+  expect(registry.requests.bytesSent / bytes).toBeLessThanOrEqual(1.1 * replicas.length);
+});
+
+it('a lease that says that a live replica fetches, which does not, costs one request to it', async () => {
+  const registry = cleanup.use(await ScriptedRegistry.start());
+  const [one, accused] = (await startReplicas(2, registry, redis)) as [RunningApp, RunningApp];
+  const blob = randomBlob(100_000, 1);
+  const digest = await registry.addBlob('app', Uint8Array.from(blob));
+  const { redis: cache } = await connectReplica(redis.url, accused.url);
+  const { group } = new PeerSeal(new Secret(REPLICA_TOKEN));
+  const leases = leasesOf(cache, memberId(accused.url), group);
+  const name = `blob:up:${digest}`;
+  // It shows signs of life until the test ends.
+  const lease = new HeldLease(leases, name, (await leases.claim(name))?.fence ?? '');
+  expect((await new BlobPull(one, digest).bytes)?.equals(blob)).toBe(true);
+  expect(await one.metric('spandrel_replica_requests_total{outcome="absent"}')).toBe(1);
+  await lease.end('undone');
 });
 
 it('two replicas that have the same replica.url say so', async () => {
