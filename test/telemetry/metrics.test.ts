@@ -206,7 +206,7 @@ function findSelectors(expression: string): { name: string; labels: string[] }[]
     .join()
     .split(/[,\s]+/)
     .filter((label) => label !== '');
-  const ofTarget = new Set(['job', 'instance', 'le']);
+  const ofTarget = new Set(['namespace', 'job', 'instance', 'le']);
   return Array.from(
     expression.matchAll(/\b((?:spandrel|process|nodejs)_\w+)(?:\{([^}]*)\})?/g),
     ([, name = '', inside = '']) => ({
