@@ -180,5 +180,6 @@ it.concurrent('replicas that reach Redis fetch once for all, those that do not e
   const half = await addHalf();
   half.pass();
   await Promise.all(all.map(({ app }) => expectRight(new BlobPull(app, half.digest), half)));
-  expect(sent(half)).toBeLessThanOrEqual(3.01);
+  // On a busy machine a peer may be too slow for some chunk. Without the agreement it would be 4.
+  expect(sent(half)).toBeLessThan(3.5);
 });
