@@ -250,3 +250,42 @@ it('a zTOC of finer spans is made by one of the replicas that need it at once', 
   // Once for the index, and once more for the other spans.
   expect(inflated / tar.byteLength).toBe(2);
 });
+
+it.each([
+  ['get the indexed image if the index is there in time', 60_000],
+  ['get the original if it is not, and all of them the indexed image then', 1],
+])('clients that ask two replicas for a tag which one indexes %s', async (_, holdMs) => {
+  const isInTime = holdMs > 1;
+  const upstream = cleanup.use(await ImageUpstream.start());
+  const tar = tarArchive({ file: Uint8Array.from(randomBlob(300_000, holdMs)) });
+  const [layer = ''] = await upstream.addImage('app', [gzipLayer(tar)]);
+  const environment = { SPANDREL_INDEX_MIN_LAYER_BYTES: '0', SPANDREL_INDEX_HOLD_MS: String(holdMs) };
+  const replicas = await startReplicas(2, upstream, redis, { environment });
+  const ask = async ({ url }: RunningApp, agent = CONTAINERD): Promise<string | null> => {
+    const headers = { accept: OCI, 'user-agent': agent };
+    const response = await fetch(`${url}/v2/up/app/manifests/latest`, { headers });
+    return response.headers.get('docker-content-digest');
+  };
+  const askAll = (agent?: string): Promise<(string | null)[]> =>
+    Promise.all(replicas.map((app) => ask(app, agent)));
+  const [original] = await askAll('curl/8');
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const held = Promise.withResolvers<void>();
+  const action = { kind: 'hold', until: promise } as const;
+  const match = { method: 'GET', path: new RegExp(layer) };
+  upstream.registry.faults.set([{ match, action, onUse: () => held.resolve() }]);
+  const asking = askAll();
+  await held.promise;
+  if (!isInTime) expect(await asking).toEqual([original, original]);
+  resolve();
+  // Clients that wait for nothing get the indexed image once it is there.
+  const answers = async (): Promise<number> => new Set([...(await askAll('curl/8')), original]).size;
+  const isSettled = async (): Promise<boolean> =>
+    !(await askAll('curl/8')).includes(original ?? null) && (await answers()) === 2;
+  await expect.poll(isSettled, { timeout: 20_000 }).toBe(true);
+  const [lean] = await askAll();
+  expect(await askAll('curl/8')).toEqual([lean, lean]);
+  if (isInTime) expect(await asking).toEqual([lean, lean]);
+  const counts = replicas.map((app) => app.metric('spandrel_index_build_duration_seconds_count'));
+  expect((await Promise.all(counts)).reduce((sum, count) => sum + count, 0)).toBe(1);
+});

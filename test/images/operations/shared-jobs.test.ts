@@ -58,6 +58,11 @@ it('jobs are not shared where anybody could write them, and nonsense is no job',
     await jobs.note(JOB);
     expect([value, await jobs.find('one')]).toEqual([value, JOB]);
   }
+  // That of another job, sealed as it is, is none.
+  await jobs.note({ ...JOB, id: 'two', state: 'done' });
+  const [other = ''] = (await server.command('KEYS *job:1:two')).match(/spandrel:\S+/) ?? [];
+  expect(await server.command(`COPY ${other} ${name} REPLACE`)).toContain('1');
+  expect(await jobs.find('one')).toBeUndefined();
   await server.command(`DEL ${name}`);
   await server.command(`RPUSH ${name} 1`);
   expect(await jobs.find('one')).toBeUndefined();
