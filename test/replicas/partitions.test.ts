@@ -11,6 +11,11 @@ import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 
 const MIB = 2 ** 20;
 const BLOB_BYTES = 8 * MIB;
+/**
+ * Of a blob. A replica asks the registry for samples until it hears that another one has got the blob from
+ * there, which takes a moment.
+ */
+const SAMPLES = 0.1;
 /** The registry sends this much of a blob at once. */
 const SENT_BYTES = 4 * MIB;
 /** Less than a replica waits for the upstream of another one. */
@@ -121,7 +126,7 @@ it.concurrent(
     await expectRight(second, half);
     expect(first.receivedBytes).toBe(SENT_BYTES);
     // What the other one had is not fetched again.
-    expect(sent(half)).toBeLessThanOrEqual(1.01);
+    expect(sent(half)).toBeLessThanOrEqual(1 + SAMPLES);
     half.release();
     await expectRight(first, half);
   },
@@ -142,7 +147,7 @@ it.concurrent('a replica that takes connections and sends nothing is left before
   next.pass();
   await expectRight(new BlobPull(other.app, next.digest), next);
   await expectRight(new BlobPull(owner.app, next.digest), next);
-  expect(sent(next)).toBeLessThanOrEqual(1.01);
+  expect(sent(next)).toBeLessThanOrEqual(1 + SAMPLES);
   half.release();
   await expectRight(first, half);
 });
@@ -161,14 +166,14 @@ it.concurrent('a replica that Redis alone is cut off from goes on, as the others
   for (const pull of pulls) await expectRight(pull, half);
   half.release();
   await expectRight(first, half);
-  expect(sent(half)).toBeLessThanOrEqual(2.01);
+  expect(sent(half)).toBeLessThanOrEqual(2 + SAMPLES);
   await expectMembers([owner], 0);
   owner.redis.open();
   await expectMembers(all, 3);
   const next = await addHalf();
   next.pass();
   for (const { app } of all) await expectRight(new BlobPull(app, next.digest), next);
-  expect(sent(next)).toBeLessThanOrEqual(1.01);
+  expect(sent(next)).toBeLessThanOrEqual(1 + SAMPLES);
 });
 
 it.concurrent('replicas that reach Redis fetch once for all, those that do not each for itself', async () => {
@@ -180,6 +185,5 @@ it.concurrent('replicas that reach Redis fetch once for all, those that do not e
   const half = await addHalf();
   half.pass();
   await Promise.all(all.map(({ app }) => expectRight(new BlobPull(app, half.digest), half)));
-  // On a busy machine a peer may be too slow for some chunk. Without the agreement it would be 4.
-  expect(sent(half)).toBeLessThan(3.5);
+  expect(sent(half)).toBeLessThanOrEqual(3 + SAMPLES);
 });
