@@ -80,6 +80,11 @@ const STALE_WAIT_MS = 200;
 /** Enough for a new replica, which reads all of it from the bucket. */
 const LASTING_WAIT_MS = 5_000;
 
+/** As it is, but a build that needs the upstream is not waited for. */
+function hastened(policy: IndexPolicy): IndexPolicy {
+  return { ...policy, holdMs: Math.min(policy.holdMs, STALE_WAIT_MS) };
+}
+
 /**
  * Decides the response for a tag: the original image, or one with SOCI v2 indexes. The response depends only
  * on the image, the configuration, and whether the layers are indexed, so all replicas return the same
@@ -145,7 +150,7 @@ export class LazyImages {
     const plan = await waitFor(planning, signal);
     if (plan.images.length === 0) return original;
     if (work !== undefined && !(await this.#isReady(target, plan, form)))
-      return this.#hold(target, plan, form, work, policy, signal);
+      return this.#hold(target, plan, form, work, request.isStale ? hastened(policy) : policy, signal);
     return (await this.#give(target, plan, form)) ?? original;
   }
 
