@@ -35,18 +35,25 @@ it('a replica that has started again is asked at once', () => {
   expect(links.isOpen(member('second'))).toBe(true);
 });
 
-it('all who wonder about a replica ask it once, and no response closes the way', async () => {
-  let asked = 0;
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  const responds = async (): Promise<boolean> => {
-    asked++;
-    return promise;
-  };
-  const links = new PeerLinks({ responds }, () => 0);
+it('all who wonder about a replica ask it once a second; no response closes the way', async () => {
+  let now = 0;
+  const answers: ((isThere: boolean) => void)[] = [];
+  const responds = (): Promise<boolean> => new Promise((resolve) => answers.push(resolve));
+  const links = new PeerLinks({ responds }, () => now);
   const peer = member('first');
   const all = Promise.all([links.responds(peer), links.responds(peer), links.responds(peer)]);
-  resolve(false);
-  expect(await all).toEqual([false, false, false]);
-  expect(asked).toBe(1);
+  answers[0]?.(true);
+  expect(await all).toEqual([true, true, true]);
+  now = 999;
+  expect(await links.responds(peer)).toBe(true);
+  expect(answers).toHaveLength(1);
+  now = 1_000;
+  const next = links.responds(peer);
+  answers[1]?.(false);
+  expect(await next).toBe(false);
   expect(links.isOpen(peer)).toBe(false);
+  // That it did not respond is asked again at once.
+  const again = links.responds(peer);
+  answers[2]?.(true);
+  expect(await again).toBe(true);
 });
