@@ -100,7 +100,7 @@ async function fillFailed(app: RunningApp): Promise<void> {
 }
 
 async function redisSpans(): Promise<number> {
-  return Number(/^\*(\d+)/.exec(await redis.command('KEYS spandrel:1:sealed:span:*'))?.[1]);
+  return Number(/^\*(\d+)/.exec(await redis.command('KEYS spandrel:1:*:span:*'))?.[1]);
 }
 
 describe('what comes from a fill that turns out to be another blob', () => {
