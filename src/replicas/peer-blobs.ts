@@ -63,7 +63,7 @@ const MAX_NEXT_LOOKS = 12;
 /** When a replica that leaves looks again whether it has finished. */
 const FINISH_LOOK_MS = 50;
 /** After so long without a byte to them, the others have read what they wanted. */
-const QUIET_MS = 1_500;
+const QUIET_MS = 750;
 /** Replicas that one request asks. */
 const MAX_ASKED = 3;
 

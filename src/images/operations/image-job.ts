@@ -236,6 +236,7 @@ export class ImageJob {
       onPushing: (digest) => this.#deps.ownPushes.note(target, digest),
       onPush: (content) => this.#notePush(content),
     });
+    if (isTagged && tag !== undefined) await this.#announce(tag, signal);
     const { blobs, manifests } = this.#pushed;
     this.#published = {
       ...(top === undefined ? {} : { digest: top.digest, ...(tag === undefined ? {} : { tag }) }),
@@ -248,6 +249,20 @@ export class ImageJob {
       );
       return describeImage(image, outcome?.sociIndex);
     });
+  }
+
+  /** The proxy itself has moved the tag: all replicas answer the new one at once. */
+  async #announce(tag: string, signal: AbortSignal): Promise<void> {
+    const { manifests, logger } = this.#deps;
+    try {
+      await manifests.refresh(this.#order.target, { tag }, signal);
+    } catch (error) {
+      if (!isSpandrelError(error)) throw error;
+      logger.warn(
+        { image: this.#order.image, tag, code: error.code },
+        'the published tag cannot be looked up',
+      );
+    }
   }
 
   #notePush({ kind, size }: PushedContent): void {

@@ -62,11 +62,9 @@ export class DeliveryCheck {
       return;
     }
     await using blob = await blobs.openBlob(digest, source, { complete: true, signal });
-    if (blob.source !== 'disk') {
-      await blob.completed(signal);
-      // A fill whose bytes all came from this upstream has noted it.
-      if (await deliveries.has(source.upstream, digest)) return;
-    }
+    if (blob.source !== 'disk') await blob.completed(signal);
+    // A fill whose bytes all came from this upstream has noted it. It may have ended since the first look.
+    if (await deliveries.has(source.upstream, digest)) return;
     await compareSamples(blob, source, signal);
     deliveries.note(source.upstream, digest);
   }
