@@ -113,30 +113,19 @@ export class BlobStore implements AsyncDisposable {
     const releaseIdle = (): Promise<boolean> => this.#fills.endIdle();
     const [files, digests, memory] = [this.#files, this.#digests, this.#memory];
     const health = options.health ?? new StoreHealth({ events, now: options.now });
-    const room = new StoreRoom({
-      maxBytes,
-      otherBytes,
-      layout,
-      files,
-      ledger,
-      events,
-      logger,
-      health,
-      releaseIdle,
-    });
+    const shared = { layout, events, logger };
+    const room = new StoreRoom({ ...shared, maxBytes, otherBytes, files, ledger, health, releaseIdle });
     this.#health = health;
     this.#room = room;
     this.#complete = new CompleteBlobs({ layout, room, files, digests, ledger, health, now });
     this.#fills = new BlobFills({
+      ...shared,
       settings,
       tiers,
-      layout,
       room,
       digests,
       memory,
-      events,
       tracer,
-      logger,
       onComplete: (digest, blob, upstream) => {
         this.#complete.keep(digest, blob);
         if (upstream !== undefined) this.#onDelivered(digest, upstream);
@@ -242,6 +231,15 @@ export class BlobStore implements AsyncDisposable {
   /** Opens a complete blob; `undefined` if the store does not have it. @throws SpandrelError STORE_FAILED */
   openStored(digest: Digest): Promise<BlobHandle | undefined> {
     return this.#complete.open(digest, { byName: true });
+  }
+
+  /** Size of a blob that a tier has. @throws the reason of `signal` */
+  async sizeInTiers(digest: Digest, upstream: string, signal: AbortSignal): Promise<number | undefined> {
+    for (const tier of this.#options.tiers ?? []) {
+      const sizeBytes = await tier.size?.(digest, upstream, signal);
+      if (sizeBytes !== undefined) return sizeBytes;
+    }
+    return undefined;
   }
 
   /**

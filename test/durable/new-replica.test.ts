@@ -145,7 +145,9 @@ async function pullWhole(
     children.push(await pullWhole(app, repository, child, isMirrored));
   const blobs = [];
   for (const { digest: blob } of manifest.layers === undefined ? [] : [manifest.config, ...manifest.layers]) {
+    const size = await requestBlob(app, blob, {}, { repository, method: 'HEAD' });
     const { status, body } = await requestBlob(app, blob, {}, { repository });
+    expect([size.status, size.headers['content-length']]).toEqual([200, String(body.byteLength)]);
     blobs.push([blob, status, sha256(body)]);
   }
   return { digest, children, blobs };

@@ -42,6 +42,8 @@ export interface BlobTier {
    * throw.
    */
   ended(blob: TierBlob, outcome: TierOutcome): void;
+  /** Size of the blob in bytes; `undefined` as for `fetch`. @throws the reason of `signal` only */
+  size?(digest: Digest, upstream: string, signal: AbortSignal): Promise<number | undefined>;
   /**
    * Somebody reads the blob, which is in the store. A tier that outlives the store takes a copy, if it has
    * none. Cheap: called each time. Must not throw.

@@ -45,7 +45,7 @@ const MAX_OFFERED = 2_000;
 /** Clients that are sent to a blob that is gone fail. */
 const LOCATED_MS = 60_000;
 /** A client waits. */
-const LOCATE_MS = 1_500;
+const ANSWER_MS = 1_500;
 
 /** Blobs in the object store, by digest: read by fills before they ask the upstream, and written behind. */
 export class DurableBlobs implements BlobTier, AsyncDisposable {
@@ -126,17 +126,34 @@ export class DurableBlobs implements BlobTier, AsyncDisposable {
    * fails, or does not respond in time.
    */
   async locate(upstream: string, digest: Digest, signal: AbortSignal): Promise<URL | undefined> {
+    return this.#ask(digest, upstream, signal, async (name, ending) => {
+      const isThere =
+        this.#lately(digest, LOCATED_MS) === 'there' || (await this.#stat(digest, ending)) !== undefined;
+      return isThere ? this.#deps.objects.locate(name) : undefined;
+    });
+  }
+
+  async size(digest: Digest, upstream: string, signal: AbortSignal): Promise<number | undefined> {
+    return this.#ask(digest, upstream, signal, (_, ending) => this.#stat(digest, ending));
+  }
+
+  async #stat(digest: Digest, signal: AbortSignal): Promise<number | undefined> {
+    const found = await this.#deps.objects.stat(this.#nameOf(digest), signal);
+    this.#note(digest, found === undefined ? 'absent' : 'there');
+    return found?.sizeBytes;
+  }
+
+  /** The result of `ask`; `undefined` if the store does not have the blob, fails, or takes too long. */
+  async #ask<T>(
+    digest: Digest,
+    upstream: string,
+    signal: AbortSignal,
+    ask: (name: string, signal: AbortSignal) => Promise<T>,
+  ): Promise<T | undefined> {
     if (!this.#deps.keeps(upstream) || this.#lately(digest) === 'absent') return undefined;
-    const { objects } = this.#deps;
-    const name = this.#nameOf(digest);
-    using limit = new TimeLimit(LOCATE_MS);
+    using limit = new TimeLimit(ANSWER_MS);
     try {
-      if (this.#lately(digest, LOCATED_MS) !== 'there') {
-        const found = await objects.stat(name, limit.with(signal));
-        this.#note(digest, found === undefined ? 'absent' : 'there');
-        if (found === undefined) return undefined;
-      }
-      return await objects.locate(name);
+      return await ask(this.#nameOf(digest), limit.with(signal));
     } catch (error) {
       signal.throwIfAborted();
       if (!isSpandrelError(error) && !limit.isOver) throw error;

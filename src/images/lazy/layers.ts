@@ -203,6 +203,11 @@ export class Layers {
       await this.#deps.proofs.authorize(target, digest, signal);
       return { sizeBytes: storedBytes, cached: true };
     }
+    const keptBytes = await this.#deps.blobs.sizeInTiers(digest, target.client.name, signal);
+    if (keptBytes !== undefined) {
+      await this.#deps.proofs.authorize(target, digest, signal);
+      return { sizeBytes: keptBytes, cached: true };
+    }
     const sizeBytes = await target.client.statBlob(target.repository, digest, signal);
     this.#deps.proofs.remember(target, digest);
     return { sizeBytes, cached: false };

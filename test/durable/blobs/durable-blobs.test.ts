@@ -206,6 +206,20 @@ describe('blobs in the durable tier', () => {
     expect(objects.ended).toBe(1);
   });
 
+  it('have a size if they are there, and none that anybody waits for long', async () => {
+    const { objects, blobs, clock } = openBlobs();
+    expect(await blobs.size(DIGEST, 'hub', never)).toBeUndefined();
+    objects.objects.set(NAME, BYTES);
+    clock.now = 31_000;
+    expect(await blobs.size(DIGEST, 'hub', never)).toBe(BYTES.byteLength);
+    objects.fault = LOST;
+    expect(await blobs.size(DIGEST, 'hub', never)).toBeUndefined();
+    const hanging = openBlobs({ objects: new HangingObjects() });
+    expect(await hanging.blobs.size(DIGEST, 'hub', never)).toBeUndefined();
+    const over = AbortSignal.abort(new Error('over'));
+    await expect(openBlobs().blobs.size(DIGEST, 'hub', over)).rejects.toThrow('over');
+  });
+
   it('of any digest have the name that an OCI layout gives them', async () => {
     const { objects, blobs, stored, written } = openBlobs();
     const digest = digestOf(BYTES, 'sha512');
