@@ -1,4 +1,6 @@
+import { readdirSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 
 import { beforeAll, describe, expect, it } from 'vitest';
 
@@ -46,6 +48,18 @@ describe('doctor --config, Redis', () => {
     expect(await check(await urlOfUser('documented', rights))).toEqual([
       expect.stringMatching(/^ok Redis at /),
     ]);
+  });
+
+  it('lists every command of the scripts in the documentation', () => {
+    const sources = readdirSync('src', { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.endsWith('.ts'))
+      .map((name) => readFileSync(join('src', name), 'utf8'));
+    const called = sources.flatMap((text) =>
+      Array.from(text.matchAll(/redis\.p?call\('(\w+)'/g), ([, name = '']) => name),
+    );
+    expect(called.length).toBeGreaterThan(20);
+    const granted = new Set(rights.split(' '));
+    expect(called.filter((name) => !granted.has(`+${name.toLowerCase()}`))).toEqual([]);
   });
 
   it.each([
