@@ -21,6 +21,8 @@ const GROUP_CHARACTERS = 12;
 /** Larger values would delay the other commands of a connection. */
 const MAX_VALUE_BYTES = 64 * 2 ** 20;
 const CONNECT_TIMEOUT_MS = 2000;
+/** Large values take their time, and bring no reply before their end. */
+const DEAD_CONNECTION_MS = 10_000;
 const MAX_RECONNECT_DELAY_MS = 2000;
 /** How often a Redis that is read-only since a failover is left for the new one behind the same name. */
 const LEAVE_READ_ONLY_MS = 5000;
@@ -43,6 +45,11 @@ export interface RedisCacheDeps {
    * of replicas.
    */
   readonly key?: Secret | undefined;
+  /**
+   * A connection that has brought no reply for so long is opened anew: the network may have forgotten it, and
+   * the kernel would go on sending for a quarter of an hour. Has a default.
+   */
+  readonly deadConnectionMs?: number;
   readonly events: Events;
 }
 
@@ -78,7 +85,8 @@ export class RedisCache implements ByteCache, AsyncDisposable {
     this.ttlSeconds = deps.ttlSeconds;
     this.#events = deps.events;
     this.#seal = deps.key && new ValueSeal(deps.key);
-    const address = parseRedisUrl(deps.url, deps);
+    const { deadConnectionMs: socketTimeout = DEAD_CONNECTION_MS } = deps;
+    const address = { ...parseRedisUrl(deps.url, deps), socketTimeout };
     this.#prefix = deps.key === undefined ? KEY_PREFIX : `${KEY_PREFIX}${groupOf(deps.key)}:`;
     this.#health = new RedisHealth((sickness) => {
       if (sickness === undefined) this.#recover();
@@ -289,7 +297,9 @@ function groupOf(key: Secret): string {
   return createHmac('sha256', key.reveal()).update('group').digest('hex').slice(0, GROUP_CHARACTERS);
 }
 
-function openSingle(address: RedisAddress): Redis {
+type TimedAddress = RedisAddress & { readonly socketTimeout: number };
+
+function openSingle(address: TimedAddress): Redis {
   let leftMs = -Infinity;
   return new Redis({
     ...address,
@@ -313,7 +323,7 @@ const FEW_RETRIES = {
 } as const;
 
 /** A cluster has no numbered databases. */
-function openCluster({ host, port, db: _db, ...ofEveryNode }: RedisAddress): Cluster {
+function openCluster({ host, port, db: _db, ...ofEveryNode }: TimedAddress): Cluster {
   return new Cluster([{ host, port }], {
     redisOptions: { ...ofEveryNode, ...COMMON },
     enableOfflineQueue: false,
@@ -328,6 +338,7 @@ function openCluster({ host, port, db: _db, ...ofEveryNode }: RedisAddress): Clu
 function causeOf(error: Error): string {
   const first = firstCause(error);
   if (first.message.includes('cluster support disabled')) return NO_CLUSTER;
+  if (first.message.startsWith('Socket timeout')) return 'SILENT';
   return /^[A-Z]{3,}(?= )/.exec(first.message)?.[0] ?? (nodeErrorCode(first) || first.name);
 }
 

@@ -56,6 +56,20 @@ describe('RedisCache', () => {
     expect(Buffer.from((await cache.get('key'))?.bytes ?? []).toString()).toBe('z');
   });
 
+  it('opens a connection anew that the network has forgotten', async () => {
+    const link = cleanup.use(await Link.start());
+    link.lead(server.url);
+    const linked = await openCache({ url: link.url.replace('http', 'redis') }, { deadConnectionMs: 1_500 });
+    await linked.set('forgotten', Buffer.from('x'));
+    const { connections } = link;
+    link.forget();
+    const get = async (): Promise<string> =>
+      Buffer.from((await linked.get('forgotten'))?.bytes ?? []).toString();
+    expect(await get()).toBe('');
+    await expect.poll(get).toBe('x');
+    expect(link.connections).toBeGreaterThan(connections);
+  });
+
   it('waits once for a Redis that does not respond, and uses it again when it does', async () => {
     await cache.set('frozen', Buffer.from('x'));
     server.freeze();

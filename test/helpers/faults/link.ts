@@ -49,6 +49,11 @@ export class Link implements AsyncDisposable {
     for (const socket of this.#sockets) socket.resume();
   }
 
+  /** Connections so far are forgotten: their bytes get lost, without a word. New ones work. */
+  forget(): void {
+    for (const socket of this.#sockets) socket.removeAllListeners('data').resume();
+  }
+
   /** All connections break. */
   cut(): void {
     for (const socket of this.#sockets) socket.resetAndDestroy();
