@@ -11,3 +11,9 @@ export class RedisScript {
     this.sha = createHash('sha1').update(lua).digest('hex');
   }
 }
+
+/** The reply of a script that returns a list of texts; empty for anything else. */
+export function textsOf(reply: unknown): readonly string[] {
+  const isList = Array.isArray(reply) && reply.every((item): item is string => typeof item === 'string');
+  return isList ? reply : [];
+}

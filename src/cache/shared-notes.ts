@@ -2,7 +2,7 @@ import { isJsonObject } from '../core/json/parse-json.ts';
 import { tryParseJson } from '../core/json/try-parse-json.ts';
 import { leastSharedAgeMs, steadyNow } from '../core/steady-now.ts';
 import type { RedisCache } from './redis-cache.ts';
-import { RedisScript } from './redis-script.ts';
+import { RedisScript, textsOf } from './redis-script.ts';
 
 /** The Redis that replicas share. */
 export type NoteRedis = Pick<RedisCache, 'isAuthentic' | 'ttlSeconds' | 'runOwn' | 'close' | 'open'>;
@@ -118,7 +118,7 @@ export class SharedNotes {
   }
 
   async #parse(key: string, reply: unknown): Promise<NoteLook | undefined> {
-    const [now, kept = ''] = Array.isArray(reply) ? reply.map(String) : [];
+    const [now, kept = ''] = textsOf(reply);
     if (now === undefined) return undefined;
     const nowUs = Number(now);
     if (kept === '') return { nowUs, note: undefined };

@@ -28,9 +28,3 @@ export class Coordination {
     return reply;
   }
 }
-
-/** The reply of a script that returns a list of texts; empty for anything else. */
-export function textsOf(reply: unknown): readonly string[] {
-  const isList = Array.isArray(reply) && reply.every((item): item is string => typeof item === 'string');
-  return isList ? reply : [];
-}

@@ -1,5 +1,5 @@
-import { RedisScript } from '../cache/redis-script.ts';
-import { type Coordination, textsOf } from './coordination.ts';
+import { RedisScript, textsOf } from '../cache/redis-script.ts';
+import type { Coordination } from './coordination.ts';
 
 /** Who holds something, as Redis says; see {@link Leases}. */
 export interface LeaseState {

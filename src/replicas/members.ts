@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 
-import { RedisScript } from '../cache/redis-script.ts';
+import { RedisScript, textsOf } from '../cache/redis-script.ts';
 import type { Events } from '../telemetry/events.ts';
-import { type Coordination, textsOf } from './coordination.ts';
+import type { Coordination } from './coordination.ts';
 import { encodeMember, type Member, memberId, parseMember } from './member.ts';
 import { type PeerSeal, SIGNATURE_WINDOW_MS } from './peer-seal.ts';
 
