@@ -97,6 +97,8 @@ beforeAll(async () => {
   held = await read();
   hold.resolve();
   await Promise.all(asked);
+  // The first rule that matches counts.
+  upstream.faults.clear();
   const stall = { kind: 'stall', afterBytes: 1000 } as const;
   upstream.faults.add({ match: { method: 'GET', path: new RegExp(layer) }, action: stall, times: 1 });
   const leaving = new AbortController();

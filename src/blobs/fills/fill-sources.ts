@@ -57,24 +57,28 @@ export class FillSources implements BlobSource {
         return response;
       }
     this.#sender = undefined;
-    const ended = this.#noteUpstreamRead();
+    const end = this.#noteUpstreamRead(signal);
     try {
       const response = await this.#repositories.fetch(range, signal, sizeBytes);
-      return { ...response, body: untilEnd(response.body, ended) };
+      return { ...response, body: untilEnd(response.body, end) };
     } catch (error) {
-      ended();
+      end();
       throw error;
     }
   }
 
-  /** @returns to be called once the reading has ended */
-  #noteUpstreamRead(): () => void {
+  /** @returns to be called when the reading has ended; later calls do nothing */
+  #noteUpstreamRead(signal: AbortSignal): () => void {
     const blob = this.#blob;
     if (blob === undefined) return () => undefined;
     const ends = this.#tiers.map((tier) => tier.upstreamRead?.(blob));
-    return () => {
-      for (const end of ends) end?.();
+    const end = (): void => {
+      signal.removeEventListener('abort', end);
+      for (const one of ends.splice(0)) one?.();
     };
+    // Nobody may ever begin to read the body of an aborted request.
+    signal.addEventListener('abort', end, { once: true });
+    return end;
   }
 
   /** Tells the tiers that the fill is over. Only those that sent bytes can have sent wrong ones. */
@@ -87,12 +91,12 @@ export class FillSources implements BlobSource {
 
 async function* untilEnd(
   body: AsyncIterable<Buffer>,
-  ended: () => void,
+  end: () => void,
 ): AsyncGenerator<Buffer, void, undefined> {
   try {
     yield* body;
   } finally {
-    ended();
+    end();
   }
 }
 
