@@ -7,6 +7,9 @@ export interface CacheHit {
   readonly tier: CacheTier;
 }
 
+/** A value of an entry, at hand or made again; `undefined` if that is not possible any more. */
+export type MakeValue = () => Uint8Array | undefined | Promise<Uint8Array | undefined>;
+
 /**
  * A bounded cache of byte strings, which may lose any entry at any time. A miss is `undefined`. No operation
  * fails if a tier is unreachable. Readers must verify what comes from a shared tier.
@@ -27,7 +30,7 @@ export interface ByteCache {
    * The entry is in use. A cache that outlives others, which rules empty by age, sees to it in the background
    * that it stays, and stores what `make` returns if it has lost it. Cheap: call it each time.
    */
-  keep?(key: string, make: () => Promise<Uint8Array | undefined>): void;
+  keep?(key: string, make: MakeValue): void;
 }
 
 /** The cache, if only replicas with the same key can have written its values. */

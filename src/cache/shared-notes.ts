@@ -70,12 +70,15 @@ export class SharedNotes {
   readonly #redis: NoteRedis | undefined;
   readonly #prefix: string;
   readonly #lifetimeMs: number;
+  /** How long Redis keeps a note. */
+  readonly #keptMs: number;
 
   constructor(redis: NoteRedis | undefined, { prefix, lifetimeMs = Infinity }: SharedNotesOptions) {
     this.#redis = redis;
     this.#prefix = prefix;
+    this.#lifetimeMs = lifetimeMs;
     const longestMs = (redis?.ttlSeconds ?? 0) * 1000;
-    this.#lifetimeMs = Math.ceil(Math.min(longestMs, Math.max(lifetimeMs, MIN_LIFETIME_MS)));
+    this.#keptMs = Math.ceil(Math.min(longestMs, Math.max(lifetimeMs, MIN_LIFETIME_MS)));
   }
 
   /** Whether there may be others to tell. */
@@ -99,7 +102,7 @@ export class SharedNotes {
     if (redis === undefined) return undefined;
     // The writer's clock bounds how long others can keep a note alive by changing its time in Redis.
     const text = await redis.close(this.#prefix + key, JSON.stringify({ ...fields, atMs: steadyNow() }));
-    const args = [this.#lifetimeMs, atUs ?? '', afterUs ?? '', text];
+    const args = [this.#keptMs, atUs ?? '', afterUs ?? '', text];
     return this.#parse(key, await redis.runOwn(NOTE, this.#prefix + key, args));
   }
 
@@ -109,8 +112,10 @@ export class SharedNotes {
     return redis && this.#parse(key, await redis.runOwn(LOOK, this.#prefix + key, []));
   }
 
+  /** The note of a key, as long as it is of use. */
   async find(key: string): Promise<SharedNote | undefined> {
-    return (await this.look(key))?.note;
+    const note = (await this.look(key))?.note;
+    return note !== undefined && note.ageMs < this.#lifetimeMs ? note : undefined;
   }
 
   async forget(key: string): Promise<void> {

@@ -22,7 +22,7 @@ export class SharedFaults {
 
   async find(layer: Digest): Promise<ProvenFault | undefined> {
     const note = await this.#notes.find(this.#keyOf(layer));
-    if (note === undefined || note.ageMs > LIFETIME_MS) return undefined;
+    if (note === undefined) return undefined;
     const { code, message } = note.fields;
     const known = findLayerFault(code);
     return known === undefined || typeof message !== 'string' ? undefined : new ProvenFault(known, message);

@@ -1,6 +1,6 @@
 import { beforeEach, expect, it } from 'vitest';
 
-import { digestOf } from '../../src/core/digest.ts';
+import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { BlobPull } from '../helpers/clients/blob-pull.ts';
 import { randomBlob } from '../helpers/layers/random-blob.ts';
@@ -21,6 +21,17 @@ beforeEach(async () => {
   redis = cleanup.use(await RedisServer.start());
   registry = cleanup.use(await ScriptedRegistry.start());
 });
+
+/** The registry sends the rest of a blob when `until` resolves. */
+function holdRest(digest: Digest, until: Promise<void>, isHolding = (): boolean => true): void {
+  registry.faults.set([
+    {
+      match: ({ path, range = '' }) =>
+        isHolding() && path.endsWith(digest) && Number(/\d+/.exec(range)) >= SENT_BYTES,
+      action: { kind: 'hold', until },
+    },
+  ]);
+}
 
 async function leases({ adminUrl }: RunningApp): Promise<number> {
   const list = (await (await fetch(`${adminUrl}/api/v1/replicas`)).json()) as { leases: unknown[] };
@@ -62,12 +73,7 @@ it('a replica that stops during a fill hands it over, and its own readers get th
   const environment = { SPANDREL_FILL_PARALLEL: '2', SPANDREL_SHUTDOWN_GRACE_MS: '30000' };
   const options = { environment, isFollower: true, endsAtWork: true };
   const replicas = await startReplicas(3, registry, redis, options);
-  registry.faults.set([
-    {
-      match: ({ path, range = '' }) => path.endsWith(digest) && Number(/\d+/.exec(range)) >= SENT_BYTES,
-      action: { kind: 'hold', until },
-    },
-  ]);
+  holdRest(digest, until);
   const pulls = replicas.map((app) => new BlobPull(app, digest));
   for (const pull of pulls) await expect.poll(() => pull.receivedBytes, WAIT).toBe(SENT_BYTES);
   const held = await Promise.all(replicas.map(leases));
@@ -90,13 +96,7 @@ it('a replica that stops does not wait for an upstream that hangs: the others ta
   const options = { environment, isFollower: true, endsAtWork: true };
   const [leaving, other] = (await startReplicas(2, registry, redis, options)) as [RunningApp, RunningApp];
   let isHanging = true;
-  registry.faults.set([
-    {
-      match: ({ path, range = '' }) =>
-        isHanging && path.endsWith(digest) && Number(/\d+/.exec(range)) >= SENT_BYTES,
-      action: { kind: 'hold', until },
-    },
-  ]);
+  holdRest(digest, until, () => isHanging);
   const pull = new BlobPull(leaving, digest);
   await expect.poll(() => pull.receivedBytes, WAIT).toBe(SENT_BYTES);
   const followed = new BlobPull(other, digest);

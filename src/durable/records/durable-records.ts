@@ -1,5 +1,5 @@
 import { BoundedMap } from '../../cache/bounded-map.ts';
-import type { ByteCache, CacheHit } from '../../cache/byte-cache.ts';
+import type { ByteCache, CacheHit, MakeValue } from '../../cache/byte-cache.ts';
 import { ValueSeal } from '../../cache/value-seal.ts';
 import { digestOf } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
@@ -112,7 +112,7 @@ export class DurableRecords implements ByteCache, AsyncDisposable {
     if (!isQueued) this.#values.delete(key);
   }
 
-  keep(key: string, make: () => Promise<Uint8Array | undefined>): void {
+  keep(key: string, make: MakeValue): void {
     const written = this.#written.get(key);
     if (this.#values.has(key) || (written !== undefined && this.#now() - written.atMs < RENEW_MS)) return;
     // New records come first.
@@ -158,10 +158,7 @@ export class DurableRecords implements ByteCache, AsyncDisposable {
    * Reads a record and writes what `change` makes of it, behind; nothing if that is `undefined`. Resolves
    * when it is over. Of two replicas that do so at the same time, the last one counts.
    */
-  async update(
-    key: string,
-    change: (bytes: Uint8Array | undefined) => Uint8Array | undefined,
-  ): Promise<void> {
+  async update(key: string, change: RecordChange): Promise<void> {
     const { objects } = this.#deps;
     const { promise, resolve } = Promise.withResolvers<void>();
     const run = async (signal: AbortSignal): Promise<boolean> => {

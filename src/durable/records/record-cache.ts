@@ -1,4 +1,4 @@
-import { type ByteCache, type CacheHit, sealedOnly } from '../../cache/byte-cache.ts';
+import { type ByteCache, type CacheHit, type MakeValue, sealedOnly } from '../../cache/byte-cache.ts';
 
 export interface RecordCacheDeps {
   /** Bounded in time and size. */
@@ -46,7 +46,7 @@ export class RecordCache implements ByteCache {
     return far;
   }
 
-  keep(key: string, make: () => Promise<Uint8Array | undefined>): void {
+  keep(key: string, make: MakeValue): void {
     this.#durable.keep?.(key, make);
   }
 

@@ -77,8 +77,7 @@ export class TarLayers {
 
   /** Nodes may ask for the tar as long as they have containers of the image. */
   #keep(target: Target, diffId: Digest, known: readonly TarRecord[]): void {
-    const encoded = async (): Promise<Buffer> => Promise.resolve(Buffer.from(JSON.stringify(known)));
-    this.#deps.shared?.keep?.(sharedKey(target, diffId), encoded);
+    this.#deps.shared?.keep?.(sharedKey(target, diffId), () => Buffer.from(JSON.stringify(known)));
   }
 
   forget(target: Target, record: TarRecord): void {

@@ -256,7 +256,7 @@ export class Manifests implements AsyncDisposable {
     });
     const { digest } = found.manifest;
     if (digest !== before) await this.#keepTag(key, digest);
-    else this.#deps.lasting?.keep?.(LAST_TAG_PREFIX + key, async () => Promise.resolve(Buffer.from(digest)));
+    else this.#deps.lasting?.keep?.(LAST_TAG_PREFIX + key, () => Buffer.from(digest));
     return found;
   }
 

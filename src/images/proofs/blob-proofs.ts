@@ -11,7 +11,7 @@ import type { Deliveries } from './deliveries.ts';
 import type { DeliveryCheck } from './delivery-check.ts';
 import { type Derivation, isSameDerivation } from './derivation.ts';
 import type { ProofTable } from './proof-table.ts';
-import type { Provable, SharedProofs } from './shared-proofs.ts';
+import { nameOf, type Provable, type SharedProofs } from './shared-proofs.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 
 export interface BlobProofsDeps {
@@ -285,11 +285,6 @@ export class BlobProofs implements AsyncDisposable {
 
 function provableOf(target: Target, digest: Digest): Provable {
   return { repository: targetKey(target), digest };
-}
-
-/** Of a proof in the table. */
-function nameOf({ repository, digest }: Provable): string {
-  return `${repository} ${digest}`;
 }
 
 function proofName(target: Target, digest: Digest): string {

@@ -40,7 +40,7 @@ export class Deliveries {
     const known = this.#deps.table.get(nameOf(upstream, digest));
     if (known !== undefined) {
       if (storedAgeMs(known.provenAtMs, this.#now()) > NOTE_AGAIN_MS) this.#write(upstream, digest);
-      this.#deps.shared?.keep?.(sharedKey(upstream, digest), async () => Promise.resolve(YES));
+      this.#deps.shared?.keep?.(sharedKey(upstream, digest), () => YES);
       return true;
     }
     const { shared } = this.#deps;

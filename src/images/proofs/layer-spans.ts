@@ -65,7 +65,7 @@ export class LayerSpans implements Disposable {
     const known = this.known(target, layer);
     const key = `${KEY_PREFIX}${targetKey(target)}:${layer}`;
     if (known !== undefined) {
-      this.#shared?.keep?.(key, async () => Promise.resolve(Buffer.from(String(known))));
+      this.#shared?.keep?.(key, () => Buffer.from(String(known)));
       return known;
     }
     const first = parseSpanBytes(await this.#shared?.setNew(key, Buffer.from(String(spanBytes))));

@@ -69,7 +69,7 @@ export class PrefetchAnswers {
   }
 
   #keep(keys: readonly string[], record: PrefetchRecord): void {
-    for (const key of keys) this.#deps.shared?.keep?.(key, async () => Promise.resolve(encodeBytes(record)));
+    for (const key of keys) this.#deps.shared?.keep?.(key, () => encodeBytes(record));
   }
 
   /** Without a key, anybody could have written the entry. */

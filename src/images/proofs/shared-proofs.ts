@@ -22,12 +22,10 @@ const PREFIX = 'proof:1:';
 /** When an upstream last proved what to any replica. */
 export class SharedProofs {
   readonly #notes: SharedNotes;
-  readonly #lifetimeMs: number;
   readonly #lasting: LastingProofs | undefined;
 
   constructor({ redis, lifetimeMs, lasting }: SharedProofsDeps) {
     this.#notes = new SharedNotes(sealedNotes(redis), { prefix: PREFIX, lifetimeMs });
-    this.#lifetimeMs = lifetimeMs;
     this.#lasting = lasting;
   }
 
@@ -36,24 +34,25 @@ export class SharedProofs {
    * however long ago.
    */
   async find(proven: Provable, nowMs = steadyNow()): Promise<number | undefined> {
-    const ageMs = (await this.#notes.find(keyOf(proven)))?.ageMs;
-    if (ageMs !== undefined && ageMs < this.#lifetimeMs) return nowMs - Math.ceil(ageMs);
+    const ageMs = (await this.#notes.find(nameOf(proven)))?.ageMs;
+    if (ageMs !== undefined) return nowMs - Math.ceil(ageMs);
     return this.#lasting?.find(proven.repository, proven.digest);
   }
 
   /** The upstream has just proven it. */
   note(proven: Provable, provenAtMs: number): void {
-    void this.#notes.note(keyOf(proven), {});
+    void this.#notes.note(nameOf(proven), {});
     this.#lasting?.note(proven.repository, proven.digest, provenAtMs);
   }
 
   /** The upstream refused: other replicas ask it again when their own proofs expire. */
   forget(proven: Provable): void {
-    void this.#notes.forget(keyOf(proven));
+    void this.#notes.forget(nameOf(proven));
     this.#lasting?.forget(proven.repository, proven.digest);
   }
 }
 
-function keyOf({ repository, digest }: Provable): string {
+/** Of a proof, in the table and in Redis. */
+export function nameOf({ repository, digest }: Provable): string {
   return `${repository} ${digest}`;
 }
