@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 
-import { beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
 
 import { checkConfig } from '../../src/cli/doctor/config/check-config.ts';
 import { parseConfig } from '../../src/config/parse-config.ts';
@@ -22,9 +22,6 @@ beforeAll(async () => {
 beforeEach(() => {
   setAwsEnvironment(STATIC_KEYS);
   faults.fault = () => PASS;
-  cleanup.defer(() => {
-    vi.unstubAllEnvs();
-  });
 });
 
 /** Findings about the bucket, as `status message`. */

@@ -1,4 +1,4 @@
-import { beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
 
 import type { Digest } from '../../src/core/digest.ts';
 import { cleanup } from '../helpers/cleanup.ts';
@@ -33,9 +33,6 @@ beforeAll(async () => {
 beforeEach(() => {
   faults.fault = () => PASS;
   setAwsEnvironment({ ...STATIC_KEYS, AWS_ENDPOINT_URL_S3: faults.url });
-  cleanup.defer(() => {
-    vi.unstubAllEnvs();
-  });
 });
 
 /** As Amazon S3, or as another store. */

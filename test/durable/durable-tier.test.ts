@@ -1,4 +1,4 @@
-import { beforeAll, beforeEach, expect, it, vi } from 'vitest';
+import { beforeAll, beforeEach, expect, it } from 'vitest';
 
 import { DurableTier } from '../../src/durable/durable-tier.ts';
 import { Events } from '../../src/telemetry/events.ts';
@@ -21,9 +21,6 @@ beforeAll(async () => {
 beforeEach(() => {
   setAwsEnvironment(STATIC_KEYS);
   faults.fault = () => PASS;
-  cleanup.defer(() => {
-    vi.unstubAllEnvs();
-  });
 });
 
 async function openTier(clock: ManualClock): Promise<DurableTier> {

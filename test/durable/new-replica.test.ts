@@ -69,9 +69,6 @@ beforeEach(() => {
   network.fault = () => PASS;
   network.seen.length = 0;
   setAwsEnvironment(STATIC_KEYS);
-  cleanup.defer(() => {
-    vi.unstubAllEnvs();
-  });
 });
 
 /** Starts have read a file of one image. */

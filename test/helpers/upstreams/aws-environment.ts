@@ -1,10 +1,11 @@
 import { vi } from 'vitest';
 
+import { cleanup } from '../cleanup.ts';
 import { makeSecret } from '../secrets.ts';
 
 /**
  * Give the AWS SDK in this process these variables, and no other source of credentials that the machine may
- * have.
+ * have. Until the end of the test, or of the file if there is none.
  */
 export function setAwsEnvironment(variables: Readonly<Record<string, string>>): void {
   for (const name of Object.keys(process.env)) if (name.startsWith('AWS_')) vi.stubEnv(name, undefined);
@@ -16,6 +17,9 @@ export function setAwsEnvironment(variables: Readonly<Record<string, string>>): 
     ...variables,
   };
   for (const [name, value] of Object.entries(isolated)) vi.stubEnv(name, value);
+  cleanup.defer(() => {
+    vi.unstubAllEnvs();
+  });
 }
 
 /** Long-lived keys in the environment. */

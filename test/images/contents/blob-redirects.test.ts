@@ -30,9 +30,6 @@ let app: RunningApp;
 
 beforeAll(async () => {
   setAwsEnvironment(STATIC_KEYS);
-  cleanup.defer(() => {
-    vi.unstubAllEnvs();
-  });
   bucket = cleanup.use(await MotoBucket.start());
   upstream = cleanup.use(await ImageUpstream.start());
   [layer = layer] = await upstream.addImage('team/app', [LAYER]);
